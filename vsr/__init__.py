@@ -1,0 +1,1 @@
+"""One-step diffusion video super-resolution: the inference core."""
