@@ -1,0 +1,25 @@
+"""Options and fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--reference", type=Path, default=REFERENCE, help="folder of reference cases, see its README.md")
+
+
+def pytest_generate_tests(metafunc):
+    if "reference_case" in metafunc.fixturenames:
+        cases = sorted((metafunc.config.getoption("--reference") / "cases").glob("*.safetensors"))
+        metafunc.parametrize("reference_case", cases, ids=[case.stem for case in cases])
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

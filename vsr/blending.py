@@ -1,0 +1,32 @@
+"""Cross-fades between overlapping windows and tiles. Weights are raised cosines and sum to 1 at every sample."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def rising_edge(length: int) -> Tensor:
+    """(length,) weights of the newcomer in an overlap: strictly between 0 and 1, symmetric about 1/2."""
+    position = torch.arange(1, length + 1) / (length + 1)
+    return 0.5 - 0.5 * torch.cos(math.pi * position)
+
+
+def cross_fade(old: Tensor, new: Tensor) -> Tensor:
+    """Fade from ``old`` to ``new`` along the first axis, over their whole length."""
+    weight = rising_edge(len(new)).view(-1, *[1] * (new.ndim - 1))
+    return torch.lerp(old, new, weight)
+
+
+def tile_weights(length: int, tile: int, starts: Sequence[int]) -> list[Tensor]:
+    """For each tile of an axis its (tile,) weights; over all tiles they sum to 1 at every pixel."""
+    weights = [torch.ones(tile) for _ in starts]
+    for i in range(1, len(starts)):
+        shared = starts[i - 1] + tile - starts[i]
+        weights[i][:shared] *= rising_edge(shared)
+        weights[i - 1][tile - shared :] *= rising_edge(shared).flip(0)
+    total = torch.zeros(length)
+    for start, weight in zip(starts, weights, strict=True):
+        total[start : start + tile] += weight
+    return [weight / total[start : start + tile] for start, weight in zip(starts, weights, strict=True)]

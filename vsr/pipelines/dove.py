@@ -1,0 +1,212 @@
+"""DOVE: one pass of the CogVideoX transformer from the low-quality latent to the restored one (arXiv:2505.16239)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXTransformer3DModel,
+    DiffusionPipeline,
+)
+from diffusers.loaders import CogVideoXLoraLoaderMixin
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, T5EncoderModel
+
+from vsr import codec, denoiser, one_step, prompts
+from vsr.errors import UsageError
+from vsr.restore import RestoreSettings, restore_frames
+from vsr.windows import Grid
+
+
+@dataclass
+class VideoOutput(BaseOutput):
+    """``frames``: the restored clip, (F, H, W, 3) uint8 or a list of PIL images, like the input."""
+
+    frames: np.ndarray | list[Image.Image]
+
+
+class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
+    """One-step restoration with the networks of CogVideoX 1.0-2B, 1.0-5B and 1.5-5B.
+
+    Loads a folder published as `CogVideoXPipeline` as it is. What training and inference must share is configuration
+    and is saved with the weights in ``model_index.json``.
+
+    Args:
+        text_encoder, tokenizer: None in normal use; only an embedding that is stored nowhere needs them.
+        scale: super-resolution factor the model was trained for.
+        upscale_mode: interpolation of the input to the output size.
+        timestep: t at which the low-quality latent counts as noisy.
+        noise_step: t of noise added to it first; 0: none.
+        posterior: "mode" or "sample" of the VAE's posterior.
+        coefficients: "model" rounds sqrt(abar) and sqrt(1 - abar) to the dtype of the networks, as the published DOVE
+            was trained; "float32" is exact. A folder that does not say counts as published, so it gets "model".
+    """
+
+    model_cpu_offload_seq = "text_encoder->transformer"
+    _exclude_from_cpu_offload = ["vae"]  # 0.4 GB, and its weights are used directly
+    _optional_components = ["text_encoder", "tokenizer"]
+
+    def __init__(
+        self,
+        vae: AutoencoderKLCogVideoX,
+        transformer: CogVideoXTransformer3DModel,
+        scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
+        text_encoder: T5EncoderModel | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        scale: float = 4,
+        upscale_mode: str = "bilinear",
+        timestep: int = 399,
+        noise_step: int = 0,
+        posterior: str = "mode",
+        coefficients: str = "model",
+    ) -> None:
+        super().__init__()
+        for name, value, choices in (
+            ("posterior", posterior, ("mode", "sample")),
+            ("coefficients", coefficients, ("model", "float32")),
+        ):
+            if value not in choices:
+                raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        self.register_modules(
+            vae=vae, transformer=transformer, scheduler=scheduler, text_encoder=text_encoder, tokenizer=tokenizer
+        )
+        self.register_to_config(
+            scale=scale,
+            upscale_mode=upscale_mode,
+            timestep=timestep,
+            noise_step=noise_step,
+            posterior=posterior,
+            coefficients=coefficients,
+        )
+        self.prompt_embedding: Tensor | None = None
+        """(1, L, D) of the empty prompt."""
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> "DOVEPipeline":
+        """Load a local folder, without its text encoder, and the embedding of the empty prompt.
+
+        Raises:
+            ModelError: there is neither an embedding nor a text encoder to compute it with.
+        """
+        prompts.check_prompts(Path(folder), [""])
+        without_text = {"text_encoder": None, "tokenizer": None, "use_safetensors": True, "local_files_only": True}
+        pipe = super().from_pretrained(folder, **(without_text | kwargs))
+        length = pipe.transformer.config.max_text_seq_length
+        pipe.prompt_embedding = prompts.prompt_embeddings(Path(folder), [""], length)[""]
+        return pipe
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save the networks, the configuration and the embedding of the empty prompt."""
+        super().save_pretrained(save_directory, **kwargs)
+        if self.prompt_embedding is not None:
+            prompts.write_embedding(Path(save_directory), "", self.prompt_embedding)
+
+    @property
+    def grid(self) -> Grid:
+        """The sizes that `restore` takes; CogVideoX: multiples of 16 pixels, 8k+1 frames."""
+        multiple = codec.spatial_factor(self.vae) * self.transformer.config.patch_size
+        bound = None if self.vae.use_tiling else codec.UNTILED_PIXELS
+        return Grid(multiple=multiple, step=codec.frame_step(self.vae), max_pixels=bound)
+
+    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Pixels (B, 3, F, H, W) in [-1, 1] to scaled latents (B, C, f, h, w)."""
+        return codec.encode(self.vae, x, posterior=self.config.posterior, generator=generator)
+
+    def denoise(
+        self,
+        z: Tensor,
+        prompt_embedding: Tensor | None = None,
+        timestep: int | None = None,
+        noise_step: int | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        padded: bool = False,
+    ) -> Tensor:
+        """The one step: z_lq to z_sr, both (B, C, f, h, w), scaled.
+
+        Args:
+            z: z_lq.
+            prompt_embedding: (1, L, D); None: the empty prompt.
+            timestep, noise_step: None: the pipeline's own.
+            generator: of the noise, where there is any.
+            padded: keep the first latents that the temporal patch repeats; the stage-1 loss counts them.
+        """
+        timestep = self.config.timestep if timestep is None else timestep
+        noise_step = self.config.noise_step if noise_step is None else noise_step
+        prompt_embedding = self.prompt_embedding if prompt_embedding is None else prompt_embedding
+        if noise_step:
+            noise = torch.randn(z.shape, generator=generator, dtype=torch.float32).to(z.device)
+            z = one_step.add_noise(z, noise, self.alpha_bar(noise_step))
+        v = denoiser.predict_v(self.transformer, z, prompt_embedding, torch.tensor(timestep), padded=padded)
+        z_t = denoiser.repeat_first_latent(z, v.shape[2] - z.shape[2])
+        rounding = torch.float32 if self.config.coefficients == "float32" else v.dtype
+        return one_step.clean_from_v(z_t, v, self.alpha_bar(timestep), rounding)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Scaled latents (B, C, f, h, w) to pixels (B, 3, F, H, W), about [-1, 1], not clamped."""
+        return codec.decode(self.vae, z)
+
+    def alpha_bar(self, timestep: int) -> Tensor:
+        """Cumulative alpha of the schedule at ``timestep``: scalar, float32."""
+        steps = len(self.scheduler.alphas_cumprod)
+        if not 0 <= timestep < steps:
+            raise UsageError(f"the timestep must be in [0, {steps}), got {timestep}")
+        return self.scheduler.alphas_cumprod[timestep].float()
+
+    @torch.no_grad()
+    def restore(
+        self,
+        x_lq: Tensor,
+        prompt_embedding: Tensor | None = None,
+        timestep: int | None = None,
+        generator: torch.Generator | None = None,
+        noise_step: int | None = None,
+    ) -> Tensor:
+        """Restore one window of one tile. Deterministic by default.
+
+        Args:
+            x_lq: (B, 3, F, H, W) in [-1, 1], already at output size; sizes as `grid` says.
+            prompt_embedding: (1, L, D); None: the empty prompt.
+            timestep, noise_step: None: the pipeline's own.
+            generator: on the CPU; of posterior samples and noise, where there are any.
+
+        Returns:
+            x_sr: (B, 3, F, H, W) in [0, 1], on the device of the pipeline.
+        """
+        self._check_size(x_lq)
+        z_lq = self.encode(x_lq.to(self._execution_device), generator)
+        z_sr = self.denoise(z_lq, prompt_embedding, timestep, noise_step, generator)
+        self.maybe_free_model_hooks()  # an offloaded transformer makes room for the decoder
+        return (self.decode(z_sr) * 0.5 + 0.5).clamp(0, 1)
+
+    def _check_size(self, x_lq: Tensor) -> None:
+        grid, (frames, height, width) = self.grid, x_lq.shape[-3:]
+        if frames % grid.step != 1 or height % grid.multiple or width % grid.multiple:
+            raise UsageError(
+                f"a window must have {grid.step}k+1 frames and a height and width that are multiples of "
+                f"{grid.multiple}, got {frames} frames of {width}x{height}; vsr.restore_frames cuts and pads any clip"
+            )
+
+    def __call__(
+        self, frames: np.ndarray | list[Image.Image], scale: float | None = None, **settings: Any
+    ) -> VideoOutput:
+        """Restore a whole clip held in memory.
+
+        Args:
+            frames: (F, H, W, 3) uint8, or PIL images.
+            scale: super-resolution factor; None: the pipeline's own.
+            settings: further fields of `vsr.RestoreSettings`.
+        """
+        given_pictures = len(frames) > 0 and isinstance(frames[0], Image.Image)
+        arrays = [np.asarray(f.convert("RGB")) for f in frames] if given_pictures else frames
+        restored = list(restore_frames(self, arrays, RestoreSettings(scale=scale, **settings)))
+        if given_pictures:
+            return VideoOutput(frames=[Image.fromarray(frame) for frame in restored])
+        return VideoOutput(frames=np.stack(restored))

@@ -1,0 +1,126 @@
+"""Restoring a stream of frames: the only loop over windows and tiles. It is handed a pipeline and imports none."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import chain, count, groupby, product
+from operator import itemgetter
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsr import blending, frames, scenes, windows
+from vsr.color_fix import wavelet_color_fix
+from vsr.errors import InputError
+from vsr.settings import Layout, RestoreSettings, make_layout
+
+__all__ = ["Pipeline", "RestoreSettings", "restore_frames"]
+
+
+class Pipeline(Protocol):
+    """What `restore_frames` needs of a pipeline."""
+
+    config: object
+    grid: windows.Grid
+
+    def restore(self, x_lq: Tensor, prompt_embedding=None, timestep=None, generator=None, noise_step=None) -> Tensor:
+        """One window of one tile: (1, 3, F, H, W) in [-1, 1] to the same shape in [0, 1]."""
+
+
+def restore_frames(
+    pipe: Pipeline,
+    source: Iterable[np.ndarray],
+    settings: RestoreSettings | None = None,
+    *,
+    prompt_embedding: Tensor | None = None,
+    dtype: type = np.uint8,
+    on_window: Callable[[int], None] | None = None,
+) -> Iterator[np.ndarray]:
+    """Restore a clip of any length as a stream: one frame out for each frame in, in order.
+
+    Memory does not grow with the length of the clip (unless ``settings.window`` is 0).
+
+    Args:
+        pipe: a pipeline, or anything with its `restore`, `grid` and `config`.
+        source: frames (H, W, 3), uint8 or uint16, all of one shape.
+        settings: None: the defaults.
+        prompt_embedding: (1, L, D); None: the empty prompt.
+        dtype: of the frames that come out, np.uint8 or np.uint16; rounded once.
+        on_window: called after each window with the number of frames that became final.
+    """
+    settings = settings or RestoreSettings()
+    source = iter(source)
+    first = next(source, None)
+    if first is None:
+        return
+    settings = replace(settings, upscale_mode=settings.upscale_mode or pipe.config.upscale_mode)
+    layout = make_layout(settings, pipe.grid, *first.shape[:2], pipe.config.scale)
+    clip = _of_one_shape(chain([first], source), first)
+    numbered = scenes.number_scenes(clip) if settings.scene_cut == "auto" else ((0, frame) for frame in clip)
+    restore_window = partial(_restore_window, pipe, settings, layout, prompt_embedding, count())
+    for _, scene in groupby(numbered, key=itemgetter(0)):
+        cut = windows.cut_scene(map(itemgetter(1), scene), layout.window, layout.overlap, pipe.grid.step)
+        for final in _join(cut, restore_window):
+            yield from (frames.to_frame(x, dtype) for x in final)
+            if on_window:
+                on_window(len(final))
+
+
+def _join(
+    cut: Iterable[windows.Window[np.ndarray]], restore_window: Callable[[list[np.ndarray]], Tensor]
+) -> Iterator[Tensor]:
+    """Restore the windows of a scene in order; yield after each the (F, 3, H, W) that no later window touches."""
+    tail = None
+    for window in cut:
+        x_sr = restore_window(window.frames)
+        if tail is not None:
+            x_sr[: len(tail)] = blending.cross_fade(tail, x_sr[: len(tail)])
+        yield x_sr[: window.advance]
+        tail = x_sr[window.advance :].clone()
+
+
+def _of_one_shape(clip: Iterable[np.ndarray], first: np.ndarray) -> Iterator[np.ndarray]:
+    for number, frame in enumerate(clip):
+        if frame.shape != first.shape:
+            raise InputError(f"frame {number} has the shape {frame.shape}, the first one {first.shape}")
+        yield frame
+
+
+def _restore_window(
+    pipe: Pipeline,
+    settings: RestoreSettings,
+    layout: Layout,
+    prompt_embedding: Tensor | None,
+    counter: Iterator[int],
+    clip: list[np.ndarray],
+) -> Tensor:
+    """(F, 3, *layout.size) float32 in [0, 1] on the CPU: all tiles of one window, blended, padding cropped."""
+    x_lq = frames.to_lq(clip, layout.size, layout.padded, settings.upscale_mode)
+    _tile_h, _tile_w = layout.tile
+    x_sr, key = torch.zeros_like(x_lq), (settings.seed, next(counter))
+    for number, (place, weights) in enumerate(_tiles(layout)):
+        generator = _generator(*key, number)
+        restored = pipe.restore(x_lq[place], prompt_embedding, settings.timestep, generator, settings.noise_step)
+        x_sr[place] += restored.float().cpu() * weights
+    if settings.color_fix == "wavelet":
+        x_sr = wavelet_color_fix(x_sr, x_lq * 0.5 + 0.5)
+    return x_sr[0, :, :, : layout.size[0], : layout.size[1]].transpose(0, 1)
+
+
+def _tiles(layout: Layout) -> Iterator[tuple[tuple, Tensor]]:
+    """The place of every tile, as an index of the last two axes, and its (h, w) weights."""
+    (tile_h, tile_w), (height, width) = layout.tile, layout.padded
+    downs = blending.tile_weights(height, tile_h, layout.rows)
+    acrosses = blending.tile_weights(width, tile_w, layout.cols)
+    for (top, down), (left, across) in product(
+        zip(layout.rows, downs, strict=True), zip(layout.cols, acrosses, strict=True)
+    ):
+        yield (..., slice(top, top + tile_h), slice(left, left + tile_w)), torch.outer(down, across)
+
+
+def _generator(*key: int) -> torch.Generator:
+    """Random numbers that depend on the seed, the window and the tile, and on nothing that ran before."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state % 2**63))
