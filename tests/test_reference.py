@@ -15,7 +15,7 @@ TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
 @pytest.fixture
 def case(reference_case):
     with safe_open(reference_case, "pt") as file:
-        return file.metadata() | {name: file.get_tensor(name) for name in file}
+        return file.metadata() | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_at_scale_1_every_bit_survives_in_8_and_16_bits():
     ("asked", "expected"),
     [
         ({"scale": 2.5}, (118, 158)),  # 117.5 and 157.5: halves go up
-        ({"size": (100, 200)}, (100, 200)),
+        ({"size": (200, 100)}, (100, 200)),
         ({"short_side": 94}, (94, 126)),
         ({}, (188, 252)),
     ],

@@ -25,11 +25,11 @@ def output_size(
 
     Args:
         scale: any factor above 0. Exactly one of the three is given.
-        size: (height, width) in pixels.
+        size: (width, height) in pixels, as people write them.
         short_side: the other side keeps the aspect ratio.
     """
     if size is not None:
-        return size
+        return size[::-1]
     factor = Fraction(short_side, min(height, width)) if short_side else Fraction(str(scale))
     result = tuple(int(side * factor + Fraction(1, 2)) for side in (height, width))
     if min(result) < 1:

@@ -98,7 +98,6 @@ def _restore_window(
 ) -> Tensor:
     """(F, 3, *layout.size) float32 in [0, 1] on the CPU: all tiles of one window, blended, padding cropped."""
     x_lq = frames.to_lq(clip, layout.size, layout.padded, settings.upscale_mode)
-    _tile_h, _tile_w = layout.tile
     x_sr, key = torch.zeros_like(x_lq), (settings.seed, next(counter))
     for number, (place, weights) in enumerate(_tiles(layout)):
         generator = _generator(*key, number)

@@ -15,7 +15,7 @@ class RestoreSettings:
     scale: float | None = None
     """Super-resolution factor, any number above 0. At most one of scale, size and short_side is given."""
     size: tuple[int, int] | None = None
-    """Height and width of the output in pixels."""
+    """Width and height of the output in pixels."""
     short_side: int | None = None
     """Shorter side of the output in pixels; the aspect ratio is kept."""
     upscale_mode: str | None = None
