@@ -1,12 +1,25 @@
 """One-step diffusion video super-resolution: the inference core.
 
-import vsr
-pipe = vsr.load_pipeline("pretrained_models/DOVE")
-vsr.restore_video("old.mp4", "new.mp4", pipe)
+    import vsr
+    pipe = vsr.load_pipeline("pretrained_models/DOVE")
+    vsr.restore_video("old.mp4", "new.mp4", pipe)
 """
 
-from vsr.pipelines import load_pipeline
-from vsr.restore import restore_frames
-from vsr.settings import RestoreSettings
+from importlib import import_module
+from typing import Any
 
-__all__ = ["RestoreSettings", "load_pipeline", "restore_frames"]
+_HOMES = {
+    "RestoreSettings": "vsr.settings",
+    "load_pipeline": "vsr.pipelines",
+    "restore_frames": "vsr.restore",
+    "restore_video": "vsr.restore_video",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: torch and diffusers take seconds, `vsr.video_io` needs neither."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vsr' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,5 @@
+"""Scores of restored videos against their ground truth."""
+
+from vsr.metrics.scoring import score
+
+__all__ = ["score"]

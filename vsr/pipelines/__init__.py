@@ -83,7 +83,7 @@ def read_index(folder: Path) -> dict:
         kind = index["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: expected the index of a diffusers pipeline, got {error!r}") from error
-    if kind not in PIPELINES:
+    if not isinstance(kind, str) or kind not in PIPELINES:
         raise ModelError(f"{path}: a {kind} is not supported; expected one of {', '.join(PIPELINES)}")
     for name, classes in COMPONENTS.items():
         library, class_name = index.get(name) or (None, None)

@@ -60,7 +60,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
         text_encoder: T5EncoderModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        scale: float = 4,
+        scale: float = 4.0,
         upscale_mode: str = "bilinear",
         timestep: int = 399,
         noise_step: int = 0,

@@ -1,0 +1,34 @@
+# Two commands that work on a fresh machine with Python 3.11 or 3.12:
+#   make demo    restore the clips of datasets/demo, print scores, write pictures to look at
+#   make test    lint and the whole test suite
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test lint format clean
+
+demo: $(INSTALLED)
+	$(BIN)/python -m finetune.scripts.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(INSTALLED): requirements.txt requirements-pyiqa.txt constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))" || \
+		{ echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V); use: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -r requirements.txt -c constraints.txt
+	$(BIN)/pip install -q --no-deps -r requirements-pyiqa.txt -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) results .pytest_cache .ruff_cache .hypothesis

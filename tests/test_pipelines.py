@@ -1,0 +1,296 @@
+"""DOVEPipeline as a diffusers pipeline: the three CogVideoX layouts, folders, prompts, offload, LoRA."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+from finetune.scripts.random_model import LAYOUTS, TEXT_DIM, TEXT_LENGTH
+from tests.tiny import numbered_clip, random_pipeline
+from vsr import denoiser, load_pipeline, pipelines, prompts
+from vsr.errors import ModelError, UsageError
+from vsr.pipelines.dove import DOVEPipeline
+from vsr.pipelines.lora import fuse_lora
+from vsr.windows import Grid
+
+
+def x_lq(frames=9, height=32, width=48, seed=0):
+    return torch.rand(1, 3, frames, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "model"
+    random_pipeline(timestep=200, posterior="mode").save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_restores_any_legal_window(layout):
+    pipe = random_pipeline(layout)
+    for frames in (1, 9, 17):
+        x = x_lq(frames)
+        x_sr = pipe.restore(x)
+        assert x_sr.shape == x.shape
+        assert 0 <= x_sr.min() <= x_sr.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(480, 720), (240, 320), (256, 400)])
+@pytest.mark.parametrize("layout", ["1.0-5b", "1.5-5b"])
+def test_the_rotary_table_is_that_of_diffusers_own_pipeline(layout, size):
+    pipe = random_pipeline(layout)
+    theirs = CogVideoXPipeline(None, None, pipe.vae, pipe.transformer, pipe.scheduler)
+    num_latents, factor = 10, 8
+    expected = theirs._prepare_rotary_positional_embeddings(*size, num_latents, torch.device("cpu"))
+    latent_size = (size[0] // factor, size[1] // factor)
+    table = denoiser.rotary_table(pipe.transformer, *latent_size, num_latents, torch.device("cpu"))
+    assert_close(table, expected)
+
+
+def test_the_rotary_table_goes_on_beyond_the_training_resolution():
+    pipe = random_pipeline("1.5-5b")
+    cosines, _ = denoiser.rotary_table(pipe.transformer, 200, 300, 2, torch.device("cpu"))
+    assert len(cosines) == 1 * 100 * 150
+
+
+def test_the_first_latent_is_repeated_in_front_and_dropped_again():
+    transformer = random_pipeline("1.5-5b").transformer
+    assert [denoiser.first_latent_copies(transformer, f) for f in (1, 2, 3, 9, 10)] == [1, 0, 1, 1, 0]
+    pipe = random_pipeline("1.5-5b")
+    z = torch.randn(1, 4, 3, 4, 4)
+    with torch.no_grad():
+        padded = pipe.denoise(z, padded=True)
+        assert padded.shape[2] == 4
+        assert_close(pipe.denoise(z), padded[:, :, 1:])
+
+
+def test_the_three_steps_carry_gradients():
+    pipe = random_pipeline()
+    pipe.decode(pipe.denoise(pipe.encode(x_lq(frames=1)))).mean().backward()
+    assert all(p.grad is not None for p in pipe.transformer.parameters() if p.requires_grad)
+
+
+def test_a_saved_pipeline_loads_with_its_configuration_and_its_prompt_embedding(folder):
+    pipe = load_pipeline(folder, dtype="float32", device="cpu")
+    assert isinstance(pipe, DOVEPipeline)
+    assert pipe.config.timestep == 200
+    original = random_pipeline(timestep=200)
+    assert_close(pipe.prompt_embedding, original.prompt_embedding)
+    assert_close(pipe.restore(x_lq()), original.restore(x_lq()))
+
+
+def publish_as_cogvideox(folder: Path) -> None:
+    """Make the index what CogVideoX and DOVE publish: another class, no settings of ours, a text encoder named."""
+    index = json.loads((folder / "model_index.json").read_text())
+    kept = {name: part for name, part in index.items() if isinstance(part, list)}
+    kept |= {"text_encoder": ["transformers", "T5EncoderModel"], "tokenizer": ["transformers", "T5Tokenizer"]}
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "CogVideoXPipeline", **kept}))
+
+
+def test_a_folder_published_as_cogvideox_loads_without_its_text_encoder(folder):
+    publish_as_cogvideox(folder)
+    pipe = load_pipeline(folder, dtype="float32", device="cpu")
+    assert isinstance(pipe, DOVEPipeline)
+    assert pipe.text_encoder is None
+    assert (pipe.config.timestep, pipe.config.coefficients, pipe.config.scale) == (399, "model", 4)
+
+
+def test_the_embedding_may_lie_beside_the_model_where_upstream_keeps_it(folder):
+    shutil.move(folder / prompts.FOLDER, folder.parent / prompts.FOLDER)
+    assert load_pipeline(folder, device="cpu").prompt_embedding.shape == (1, TEXT_LENGTH, TEXT_DIM)
+
+
+def test_neither_embedding_nor_encoder_is_an_error_before_anything_is_loaded(folder):
+    shutil.rmtree(folder / prompts.FOLDER)
+    shutil.rmtree(folder / "transformer")
+    (folder / "transformer").mkdir()
+    with pytest.raises(ModelError, match="no text encoder"):
+        load_pipeline(folder, device="cpu")
+
+
+def add_text_encoder(folder: Path) -> None:
+    words = ["▁a", "▁cat", "▁"]
+    vocabulary = [(word, 0.0) for word in ("<pad>", "</s>", "<unk>")] + [(word, -1.0) for word in words]
+    T5Tokenizer(vocab=vocabulary, extra_ids=0).save_pretrained(folder / "tokenizer")
+    config = T5Config(vocab_size=8, d_model=TEXT_DIM, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    T5EncoderModel(config).save_pretrained(folder / "text_encoder")
+
+
+def test_a_missing_embedding_is_computed_once_and_stored(folder):
+    shutil.rmtree(folder / prompts.FOLDER)
+    add_text_encoder(folder)
+    computed = load_pipeline(folder, dtype="float32", device="cpu").prompt_embedding
+    assert computed.shape == (1, TEXT_LENGTH, TEXT_DIM)
+    stored = load_file(folder / prompts.FOLDER / prompts.embedding_name(""))["prompt_embedding"]
+    assert_close(stored, computed[0])
+    shutil.rmtree(folder / "text_encoder")
+    assert_close(load_pipeline(folder, dtype="float32", device="cpu").prompt_embedding, computed)
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning(folder, monkeypatch, caplog):
+    shutil.rmtree(folder / prompts.FOLDER)
+    add_text_encoder(folder)
+
+    def refuse(*_):
+        raise OSError("read-only")
+
+    monkeypatch.setattr(prompts, "write_embedding", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert load_pipeline(folder, device="cpu").prompt_embedding is not None
+    assert "could not store" in caplog.text
+
+
+def test_prompts_of_several_files_are_encoded_in_one_load(folder, monkeypatch):
+    add_text_encoder(folder)
+    loads = []
+    load = T5EncoderModel.from_pretrained
+    monkeypatch.setattr(T5EncoderModel, "from_pretrained", lambda *a, **k: loads.append(1) or load(*a, **k))
+    embeddings = prompts.prompt_embeddings(folder, ["", "a cat", "a", "a cat"], TEXT_LENGTH)
+    assert set(embeddings) == {"", "a cat", "a"}
+    assert len(loads) == 1
+    assert not torch.equal(embeddings["a cat"], embeddings["a"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"_class_name": "WanPipeline"}, "WanPipeline is not supported"),
+        ({"_class_name": ["evil", "Pipeline"]}, "not supported"),
+        ({"vae": ["my_code", "AutoencoderKLCogVideoX"]}, "vae must be"),
+        ({"transformer": ["diffusers", "SomethingElse"]}, "transformer must be"),
+    ],
+)
+def test_an_index_that_names_anything_unknown_is_refused(folder, change, words):
+    path = folder / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=words):
+        load_pipeline(folder, device="cpu")
+
+
+@pytest.mark.parametrize("part", ["model_index.json", "vae", "transformer/config.json", "transformer"])
+def test_an_incomplete_folder_is_a_model_error(folder, part):
+    path = folder / part
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(ModelError):
+        load_pipeline(folder, device="cpu")
+
+
+def test_a_pickle_is_never_opened(folder):
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), folder / "vae" / "diffusion_pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(ModelError):
+        load_pipeline(folder, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["pretrained_models/NoSuchModel", "no/such/folder", "nothing_here"])
+def test_a_mistyped_local_path_does_not_ask_the_hub(name, monkeypatch):
+    monkeypatch.setattr(pipelines, "_download", lambda name: pytest.fail("asked the hub"))
+    with pytest.raises(ModelError, match="no such model folder"):
+        load_pipeline(name)
+
+
+def test_org_and_name_are_looked_for_on_the_hub(folder, monkeypatch):
+    monkeypatch.setattr(pipelines, "_download", lambda name: folder)
+    assert pipelines.find_model("someone-on-the-hub/DOVE") == folder
+
+
+def test_the_sizes_a_model_takes_are_known_without_its_weights(folder):
+    for weights in folder.rglob("diffusion_pytorch_model.safetensors"):
+        weights.unlink()
+    grid, config = pipelines.inspect(folder)
+    assert (grid.multiple, grid.step) == (16, 8)
+    assert config["scale"] == 4
+    assert random_pipeline().grid == grid
+    assert random_pipeline(levels=3).grid.multiple == 8
+
+
+def test_model_offload_gives_the_same_pictures(folder):
+    pipe, offloaded = (load_pipeline(folder, dtype="float32", device="cpu") for _ in range(2))
+    offloaded.enable_model_cpu_offload(device="cpu")
+    for seed in (0, 1):
+        assert_close(offloaded.restore(x_lq(seed=seed)), pipe.restore(x_lq(seed=seed)))
+
+
+def test_illegal_sizes_are_refused():
+    pipe = random_pipeline()
+    for shape in ((8, 32, 32), (9, 24, 32), (9, 32, 40)):
+        with pytest.raises(UsageError, match="multiples of 16"):
+            pipe.restore(x_lq(*shape))
+    with pytest.raises(UsageError, match="timestep"):
+        pipe.restore(x_lq(), timestep=1000)
+
+
+def test_half_precision_runs_and_stays_near_float32():
+    pipe = random_pipeline()
+    exact = pipe.restore(x_lq())
+    rounded = random_pipeline().to(torch.bfloat16).restore(x_lq())
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded.float() - exact).abs().mean() < 0.02
+
+
+def test_added_noise_follows_its_generator():
+    pipe = random_pipeline(noise_step=100)
+    one, same, other = (pipe.restore(x_lq(), generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_calling_the_pipeline_restores_arrays_and_pil_images():
+    pipe, clip = random_pipeline(), numbered_clip(3, 8, 12)
+    arrays = pipe(clip, scale=4).frames
+    assert arrays.shape == (3, 32, 48, 3)
+    assert arrays.dtype == np.uint8
+    images = pipe([Image.fromarray(frame) for frame in clip], scale=4).frames
+    assert [np.array_equal(np.asarray(image), frame) for image, frame in zip(images, arrays, strict=True)] == [True] * 3
+
+
+def lora_file(path: Path, metadata: dict | None) -> Path:
+    """A rank-2 LoRA of the first attention's query."""
+    generator = torch.Generator().manual_seed(0)
+    name = "transformer.transformer_blocks.0.attn1.to_q.lora_{}.weight"
+    weights = {
+        name.format("A"): torch.randn(2, 32, generator=generator),
+        name.format("B"): torch.randn(32, 2, generator=generator),
+    }
+    save_file(weights, path, metadata)
+    return path
+
+
+def fused_query(path: Path, scale: float = 1.0) -> torch.Tensor:
+    pipe = random_pipeline()
+    before = pipe.transformer.transformer_blocks[0].attn1.to_q.weight.detach().clone()
+    fuse_lora(pipe, path, scale)
+    return pipe.transformer.transformer_blocks[0].attn1.to_q.weight.detach() - before
+
+
+def test_a_lora_without_alpha_is_applied_at_the_scale_given_and_says_so(tmp_path, caplog):
+    path = lora_file(tmp_path / "upstream.safetensors", None)
+    weights = load_file(path)
+    a, b = (weights[f"transformer.transformer_blocks.0.attn1.to_q.lora_{part}.weight"] for part in "AB")
+    assert_close(fused_query(path), b @ a, atol=1e-4, rtol=1e-4)
+    assert "0.5" in caplog.text
+    assert_close(fused_query(path, 0.5), 0.5 * (b @ a), atol=1e-4, rtol=1e-4)
+
+
+def test_the_alpha_of_a_lora_comes_from_its_metadata(tmp_path):
+    config = {"transformer.r": 2, "transformer.lora_alpha": 1, "transformer.target_modules": ["to_q"]}
+    path = lora_file(tmp_path / "ours.safetensors", {"format": "pt", "lora_adapter_metadata": json.dumps(config)})
+    plain = lora_file(tmp_path / "upstream.safetensors", None)
+    assert_close(fused_query(path), 0.5 * fused_query(plain), atol=1e-4, rtol=1e-4)
+
+
+def test_the_grid_bounds_tiles_unless_the_vae_tiles_itself():
+    pipe = random_pipeline()
+    assert pipe.grid == Grid(multiple=16, step=8, max_pixels=1_500_000)
+    pipe.vae.enable_tiling()
+    assert pipe.grid.max_pixels is None

@@ -1,0 +1,163 @@
+"""Frame counts, rates, time stamps, audio and subtitles arrive as they were."""
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import pytest
+
+from tests import media
+from vsr.video_io import OutputOptions, open_writer, probe, read_frames
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def largest_shift(source: Path, target: Path) -> Fraction:
+    before, after = media.times_of(source), media.times_of(target)
+    assert len(before) == len(after)
+    return max(abs(a - b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("rate", ["30000/1001", "24000/1001", "25", "50"])
+def test_mp4_keeps_a_constant_rate_and_every_time_stamp_exactly(tmp_path, rate):
+    source = media.clip(tmp_path / "in.mp4", rate=rate, seconds="1")
+    target, _ = media.copy_through(source, tmp_path / "out")
+    assert probe(target).rate == Fraction(rate)
+    assert largest_shift(source, target) == 0
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_variable_rate_keeps_every_time_stamp_exactly_in_mp4(tmp_path, codec):
+    source = media.variable_rate(tmp_path / "in.mp4")
+    times = media.times_of(source)
+    assert len({b - a for a, b in pairwise(times)}) > 1
+    target, _ = media.copy_through(source, tmp_path / "out", codec=codec)
+    assert largest_shift(source, target) == 0
+
+
+def test_matroska_keeps_time_stamps_within_its_milliseconds_and_the_rate_exactly(tmp_path):
+    source = media.clip(tmp_path / "in.mp4", rate="30000/1001", seconds="1")
+    target, _ = media.copy_through(source, tmp_path / "out", pixel_format="rgb")
+    assert target.suffix == ".mkv"
+    assert largest_shift(source, target) <= MILLISECOND
+    assert probe(target).rate == Fraction(30000, 1001)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_the_last_frame_lasts_as_long_as_the_others(tmp_path, container):
+    source = media.clip(tmp_path / "in.mp4", rate="30000/1001", seconds="1")
+    info = probe(source)
+    target = tmp_path / f"out.{container}"
+    with open_writer(target, info, width=64, height=48, options=OutputOptions()) as writer:
+        for frame in read_frames(info):
+            writer.write(frame.pixels, frame.pts)
+    with av.open(str(target)) as written:
+        duration = Fraction(written.duration, av.time_base)
+    assert abs(duration - info.frame_count / info.rate) < 2 * MILLISECOND
+
+
+def test_two_audio_streams_and_srt_arrive_bit_exact_and_on_time(tmp_path):
+    source = media.two_sounds_and_subtitles(tmp_path / "in.mkv")
+    target, notes = media.copy_through(source, tmp_path / "out")
+    assert target.suffix == ".mkv" and notes == []
+    for kind, index in (("audio", 0), ("audio", 1), ("subtitles", 0)):
+        before, after = media.packets_of(source, kind, index), media.packets_of(target, kind, index)
+        assert [data for data, _ in before] == [data for data, _ in after]
+        assert max(abs(a - b) for (_, a), (_, b) in zip(before, after, strict=True)) <= MILLISECOND
+    with av.open(str(target)) as written:
+        assert written.streams.audio[1].language == "deu"
+    assert probe(target).rate == Fraction(30000, 1001)
+
+
+def test_aac_and_mov_text_stay_in_mp4_bit_exact(tmp_path):
+    matroska = media.two_sounds_and_subtitles(tmp_path / "in.mkv")
+    source = tmp_path / "in.mp4"
+    media.ffmpeg(
+        "-i", matroska, "-map", "0:v", "-map", "0:a:0", "-map", "0:s", "-c", "copy", "-c:s", "mov_text", source
+    )
+    target, _ = media.copy_through(source, tmp_path / "out")
+    assert target.suffix == ".mp4"
+    assert media.packets_of(source, "audio") == media.packets_of(target, "audio")
+    assert media.packets_of(source, "subtitles") == media.packets_of(target, "subtitles")
+
+
+def test_mov_text_becomes_srt_in_matroska(tmp_path):
+    matroska = media.two_sounds_and_subtitles(tmp_path / "in.mkv")
+    source = tmp_path / "in.mp4"
+    media.ffmpeg("-i", matroska, "-map", "0:v", "-map", "0:s", "-c", "copy", "-c:s", "mov_text", source)
+    target, _ = media.copy_through(source, tmp_path / "out", pixel_format="rgb")
+    assert [data for data, _ in media.packets_of(target, "subtitles")] == [b"hello", b"world"]
+
+
+@pytest.mark.parametrize(("codec", "extension"), [("pcm_s16le", "mov"), ("libvorbis", "mkv"), ("pcm_s16le", "avi")])
+def test_audio_that_players_do_not_expect_in_mp4_goes_to_matroska(tmp_path, codec, extension):
+    source = media.clip_with_sound(tmp_path / f"in.{extension}", "-c:a", codec)
+    target, _ = media.copy_through(source, tmp_path / "out")
+    assert target.suffix == ".mkv"
+    joined = [b"".join(data for data, _ in media.packets_of(path, "audio")) for path in (source, target)]
+    assert joined[0] == joined[1]
+
+
+@pytest.mark.parametrize("offset", ["0.5", "0.1234"])
+@pytest.mark.parametrize("extension", ["mp4", "mkv"])
+@pytest.mark.parametrize("late", ["picture", "sound"])
+def test_sound_and_picture_stay_together_when_one_starts_late(tmp_path, offset, extension, late):
+    picture = media.clip(tmp_path / "picture.mp4", seconds="0.8")
+    sound = media.clip_with_sound(tmp_path / "sound.mp4")
+    inputs = ["-i", picture, "-itsoffset", offset, "-i", sound]
+    if late == "picture":
+        inputs = ["-itsoffset", offset, "-i", picture, "-i", sound]
+    source = tmp_path / f"in.{extension}"
+    media.ffmpeg(*inputs, "-map", "0:v", "-map", "1:a", "-c", "copy", source)
+    target, _ = media.copy_through(source, tmp_path / "out")
+    assert largest_shift(source, target) == 0
+    sounds = zip(media.packets_of(source, "audio"), media.packets_of(target, "audio"), strict=True)
+    assert all(a == b and abs(s - t) <= MILLISECOND for (a, s), (b, t) in sounds)
+
+
+def test_a_broadcast_stream_starts_at_zero_with_sound_and_picture_together(tmp_path):
+    source = media.clip_with_sound(tmp_path / "in.ts", "-muxdelay", "3", "-c:v", "mpeg2video", "-c:a", "mp2")
+    assert media.times_of(source)[0] > 1
+    target, _ = media.copy_through(source, tmp_path / "out")
+    before = media.times_of(source)[0] - media.packets_of(source, "audio")[0][1]
+    after = media.times_of(target)[0] - media.packets_of(target, "audio")[0][1]
+    assert abs(before - after) <= MILLISECOND
+    assert 0 <= media.times_of(target)[0] < Fraction(1, 5)
+
+
+def test_fps_gives_new_times_and_drops_sound_with_a_note(tmp_path):
+    source = media.clip_with_sound(tmp_path / "in.mp4")
+    target, notes = media.copy_through(source, tmp_path / "out", fps=Fraction(24000, 1001))
+    assert media.times_of(target) == [i * Fraction(1001, 24000) for i in range(25)]
+    assert probe(target).audio == () and "dropped" in notes[0]
+
+
+def test_fps_keeps_sound_when_the_duration_is_unchanged(tmp_path):
+    source = media.clip_with_sound(tmp_path / "in.mp4")
+    target, notes = media.copy_through(source, tmp_path / "out", fps=Fraction(25))
+    assert probe(target).audio == ("aac",) and notes == []
+
+
+def test_sound_can_be_left_out(tmp_path):
+    source = media.two_sounds_and_subtitles(tmp_path / "in.mkv")
+    target, _ = media.copy_through(source, tmp_path / "out", audio=False)
+    assert probe(target).audio == () and len(probe(target).subtitles) == 1
+
+
+def test_chapters_and_tags_are_kept(tmp_path):
+    tags = tmp_path / "tags.txt"
+    tags.write_text(";FFMETADATA1\ntitle=summer\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n")
+    sound = media.clip_with_sound(tmp_path / "a.mp4")
+    media.ffmpeg("-i", sound, "-i", tags, "-map_metadata", "1", "-map", "0", "-c", "copy", tmp_path / "in.mp4")
+    target, _ = media.copy_through(tmp_path / "in.mp4", tmp_path / "out")
+    with av.open(str(target)) as written:
+        assert written.metadata["title"] == "summer"
+        assert [chapter["metadata"]["title"] for chapter in written.chapters()] == ["one"]
+
+
+def test_the_same_frames_give_the_same_video_in_every_run(tmp_path):
+    source = media.clip(tmp_path / "in.mp4", size="320x240", seconds="1")
+    runs = [media.copy_through(source, tmp_path / f"run{i}")[0] for i in range(3)]
+    frames = [media.pixels_of(run).tobytes() for run in runs]
+    assert frames[0] == frames[1] == frames[2]

@@ -1,0 +1,159 @@
+"""What a scoring run found: scores per clip, averages that say over how many clips, and every failure by name."""
+
+import json
+import os
+import platform
+import statistics
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vsr.errors import SOME_FAILED, InputError, UsageError
+
+MODULES = ("torch", "numpy", "cv2", "av")
+"""What decodes and computes; asked by module, since OpenCV comes in packages of several names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A clip that has no score, or lacks the score of one metric."""
+
+    name: str
+    reason: str
+    metric: str | None = None
+    """None: the whole clip."""
+
+    def __str__(self) -> str:
+        return f"{self.name}{f' ({self.metric})' if self.metric else ''}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Values of one metric over the frames of a clip."""
+
+    mean: float
+    std: float
+    """Population standard deviation over the frames; 0 for a single one."""
+    count: int
+    """Scored frames."""
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Statistics":
+        return cls(mean=statistics.fmean(values), std=statistics.pstdev(values), count=len(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """Mean over clips of their means."""
+
+    mean: float | None
+    """None when no clip has this score."""
+    scored: int
+    expected: int
+    """All clips named on either side; more than ``scored`` when some failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The result of ``vsr.metrics.score``."""
+
+    pred: Path
+    gt: Path
+    settings: Mapping[str, Any]
+    definitions: Mapping[str, str]
+    """Metric -> what its number means."""
+    clips: Mapping[str, Mapping[str, Statistics]]
+    """Clip -> metric -> statistics; a clip that failed is absent."""
+    failures: Sequence[Failure]
+
+    @property
+    def names(self) -> list[str]:
+        """All clips, scored or not."""
+        return sorted(self.clips.keys() | {failure.name for failure in self.failures})
+
+    @property
+    def averages(self) -> dict[str, Average]:
+        return {metric: self._average(metric) for metric in self.definitions}
+
+    @property
+    def exit_code(self) -> int:
+        """0: all scored; 7: some failed; 3: nothing could be scored."""
+        if not self.failures:
+            return 0
+        return SOME_FAILED if self.clips else InputError.exit_code
+
+    def _average(self, metric: str) -> Average:
+        means = [scores[metric].mean for scores in self.clips.values() if metric in scores]
+        mean = statistics.fmean(means) if means else None
+        return Average(mean=mean, scored=len(means), expected=len(self.names))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as it is stored in JSON."""
+        return {
+            "versions": versions(),
+            "pred": str(self.pred),
+            "gt": str(self.gt),
+            "settings": dict(self.settings),
+            "definitions": dict(self.definitions),
+            "videos": {
+                name: {metric: asdict(values) for metric, values in self.clips[name].items()}
+                for name in sorted(self.clips)
+            },
+            "average": {metric: asdict(average) for metric, average in self.averages.items()},
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    def write(self, path: Path) -> None:
+        """Store the report as JSON; a reader never sees half of it, since it is renamed into place.
+
+        Raises:
+            UsageError: the place cannot be written.
+        """
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
+            raise UsageError(f"{path}: cannot write the report: {error.strerror or error}") from error
+
+    def table(self) -> str:
+        """Clips by metrics as text, the averages last, then the failures with their reasons."""
+        width = max([len("average"), *map(len, self.names)])
+        lines = [" ".join([f"{'':{width}}", *(f"{metric:>10}" for metric in self.definitions)])]
+        for name in self.names:
+            scores = self.clips.get(name, {})
+            cells = [f"{scores[m].mean:10.4f}" if m in scores else f"{'failed':>10}" for m in self.definitions]
+            lines.append(" ".join([f"{name:{width}}", *cells]))
+        means = [average.mean for average in self.averages.values()]
+        cells = ["         -" if mean is None else f"{mean:10.4f}" for mean in means]
+        lines.append(" ".join([f"{'average':{width}}", *cells, self._coverage()]))
+        return "\n".join([*lines, *(f"failed: {failure}" for failure in self.failures)])
+
+    def _coverage(self) -> str:
+        """How many clips each average stands on; said once where all metrics agree."""
+        counts = {metric: f"{average.scored} of {average.expected}" for metric, average in self.averages.items()}
+        if len(set(counts.values())) == 1:
+            return f"  over {next(iter(counts.values()))}"
+        return "  over " + ", ".join(f"{count} ({metric})" for metric, count in counts.items())
+
+
+def versions() -> dict[str, str]:
+    """This repository, Python and the packages in use."""
+    return {
+        "one-step-vsr": _own_version(),
+        "python": platform.python_version(),
+        **{name: str(import_module(name).__version__) for name in MODULES},
+    }
+
+
+def _own_version() -> str:
+    """From pyproject.toml: the repository is used as a checkout and need not be installed."""
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
