@@ -49,6 +49,14 @@ def test_a_chart_survives_reading_writing_and_reading(tmp_path, matrix, full_ran
 
 
 @pytest.mark.parametrize("full_range", [False, True])
+def test_hevc_carries_matrix_and_range_too(tmp_path, full_range):
+    source = chart_file(tmp_path / "in.mkv", "bt601", full_range=full_range)
+    target, _ = media.copy_through(source, tmp_path / "out", pixel_format="yuv444p", codec="libx265", crf=0)
+    assert (probe(target).matrix, probe(target).full_range) == ("bt601", full_range)
+    assert np.abs(media.pixels_of(source).astype(int) - media.pixels_of(target)).mean() < 1
+
+
+@pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("depth", [10, 12])
 def test_deep_sources_fill_the_16_bit_scale(tmp_path, depth, full_range):
     source = chart_file(tmp_path / "in.mkv", "bt709", full_range=full_range, depth=depth)

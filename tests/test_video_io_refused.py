@@ -71,6 +71,17 @@ def test_a_cut_file_can_be_read_as_far_as_it_goes_when_asked_to(tmp_path, sound_
     assert "cut off" in caplog.text
 
 
+def test_a_subtitle_that_spans_the_whole_film_does_not_hide_a_cut(tmp_path, sound_video):
+    text = tmp_path / "long.srt"
+    text.write_text("1\n00:00:00,000 --> 00:00:02,000\nalways there\n")
+    whole, half = tmp_path / "whole.mkv", tmp_path / "half.mkv"
+    media.ffmpeg("-i", sound_video, "-i", text, "-map", "0", "-map", "1", "-c", "copy", "-c:s", "srt", whole)
+    assert read_all(whole) == 50
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"the video ends at [01]\.\d+ s instead of 2\.0"):
+        read_all(half)
+
+
 def test_flipped_bits_are_noticed(tmp_path, sound_video):
     data = bytearray(sound_video.read_bytes())
     positions = np.random.default_rng(0).integers(len(data) // 2, len(data), 200)
@@ -146,6 +157,25 @@ def test_interlaced_video_is_refused_with_a_command_that_converts_it(tmp_path):
     with pytest.raises(InputError, match="interlaced") as caught:
         probe(source)
     assert read_all(run_advice(str(caught.value))) == 10
+
+
+def test_mirrored_video_is_refused_with_a_command_that_converts_it(tmp_path):
+    plain = media.clip(tmp_path / "plain.mp4", "-crf", "0")
+    source = tmp_path / "mirrored.mp4"
+    media.ffmpeg("-display_hflip", "-i", plain, "-c", "copy", source)
+    with pytest.raises(InputError, match="mirrored") as caught:
+        probe(source)
+    upright, stored = media.pixels_of(run_advice(str(caught.value))), media.pixels_of(plain)
+    green = [pixels[..., 1].ravel() for pixels in (upright, stored[:, :, ::-1], stored)]
+    assert np.corrcoef(green[0], green[1])[0, 1] > 0.98 > np.corrcoef(green[0], green[2])[0, 1]
+
+
+def test_an_unknown_colour_matrix_is_refused_with_a_command_that_converts_it(tmp_path):
+    plain, source = media.clip(tmp_path / "plain.mp4"), tmp_path / "in.mp4"
+    media.ffmpeg("-i", plain, "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=8", source)
+    with pytest.raises(InputError, match="code 8") as caught:
+        probe(source)
+    assert probe(run_advice(str(caught.value))).matrix == "bt709"
 
 
 def run_advice(message: str) -> Path:

@@ -133,6 +133,35 @@ def test_fps_gives_new_times_and_drops_sound_with_a_note(tmp_path):
     assert probe(target).audio == () and "dropped" in notes[0]
 
 
+def test_fps_keeps_a_late_start_beside_the_sound(tmp_path):
+    picture, sound = media.clip(tmp_path / "p.mp4", seconds="1"), media.clip_with_sound(tmp_path / "s.mp4")
+    source = tmp_path / "in.mp4"
+    media.ffmpeg("-itsoffset", "0.3", "-i", picture, "-i", sound, "-map", "0:v", "-map", "1:a", "-c", "copy", source)
+    target, notes = media.copy_through(source, tmp_path / "out", fps=Fraction(25))
+    assert notes == [] and media.times_of(target) == media.times_of(source)
+
+
+def test_times_before_zero_move_picture_and_sound_together(tmp_path):
+    info = probe(media.clip_with_sound(tmp_path / "in.mp4"))
+    early = round(Fraction(1, 5) / info.time_base)
+    with open_writer(tmp_path / "out.mp4", info, width=64, height=48, options=OutputOptions()) as writer:
+        for frame in read_frames(info):
+            writer.write(frame.pixels, frame.pts - early)
+    assert media.times_of(tmp_path / "out.mp4")[0] == 0
+    before, after = media.packets_of(info.path, "audio"), media.packets_of(tmp_path / "out.mp4", "audio")
+    assert abs(after[5][1] - before[5][1] - Fraction(1, 5)) <= MILLISECOND
+
+
+def test_frames_hidden_by_an_edit_list_stay_hidden_and_are_not_counted(tmp_path):
+    long = media.clip_with_sound(tmp_path / "long.mp4", "-g", "25", seconds="3")
+    source = tmp_path / "in.mp4"
+    media.ffmpeg("-ss", "0.6", "-i", long, "-t", "1.2", "-c", "copy", source)
+    assert probe(source).frame_count is None
+    target, _ = media.copy_through(source, tmp_path / "out")
+    assert largest_shift(source, target) == 0
+    assert media.packets_of(source, "audio") == media.packets_of(target, "audio")
+
+
 def test_fps_keeps_sound_when_the_duration_is_unchanged(tmp_path):
     source = media.clip_with_sound(tmp_path / "in.mp4")
     target, notes = media.copy_through(source, tmp_path / "out", fps=Fraction(25))
@@ -161,3 +190,33 @@ def test_the_same_frames_give_the_same_video_in_every_run(tmp_path):
     runs = [media.copy_through(source, tmp_path / f"run{i}")[0] for i in range(3)]
     frames = [media.pixels_of(run).tobytes() for run in runs]
     assert frames[0] == frames[1] == frames[2]
+
+
+@pytest.mark.parametrize(
+    ("extension", "codecs"),
+    [
+        ("ts", ["-c:a", "aac"]),
+        ("mpg", ["-c:v", "mpeg2video", "-c:a", "ac3", "-f", "dvd"]),
+        ("wmv", ["-c:v", "wmv2", "-c:a", "wmav2"]),
+        ("flv", ["-c:v", "flv", "-c:a", "libmp3lame"]),
+        ("webm", ["-c:v", "libvpx-vp9", "-c:a", "libopus"]),
+        ("3gp", ["-c:v", "mpeg4", "-c:a", "aac"]),
+        ("nut", ["-c:v", "ffv1", "-c:a", "flac"]),
+        ("avi", ["-c:v", "mpeg4", "-bf", "2", "-c:a", "libmp3lame"]),
+    ],
+)
+def test_every_frame_of_every_container_arrives_with_its_sound(tmp_path, extension, codecs):
+    source = media.clip_with_sound(tmp_path / f"in.{extension}", *codecs)
+    target, _ = media.copy_through(source, tmp_path / "out")
+    times = media.times_of(target)
+    assert len(times) == 25
+    assert all(later > earlier for earlier, later in pairwise(times))
+    assert probe(target).audio == probe(source).audio
+
+
+def test_repeated_frames_of_theora_are_shown_on(tmp_path):
+    still = ["-f", "lavfi", "-i", "color=red:s=64x48:r=25:d=1", "-c:v", "libtheora"]
+    media.ffmpeg(*still, tmp_path / "in.ogv")
+    target, _ = media.copy_through(tmp_path / "in.ogv", tmp_path / "out")
+    assert media.times_of(target)[0] == 0
+    assert 1 <= len(media.times_of(target)) <= 25

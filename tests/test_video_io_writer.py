@@ -116,6 +116,28 @@ def test_the_message_carries_the_words_of_ffmpeg(tmp_path, info, monkeypatch):
         write(tmp_path / "a.mp4", info, frames=1000)
 
 
+def test_a_missing_ffmpeg_is_named(tmp_path, info, monkeypatch):
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "nothing"))
+    with pytest.raises(EncoderError, match="cannot start ffmpeg"):
+        write(tmp_path / "a.mp4", info)
+
+
+def test_an_interrupt_gets_through_while_the_encoder_hangs(tmp_path, info, monkeypatch):
+    fake = tmp_path / "ffmpeg"
+    fake.write_text("#!/bin/sh\nexec sleep 600\n")
+    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(fake))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / "out" / "a.mp4", info, frames=100, width=320, height=240)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_an_encoder_that_chatters_without_end_does_not_block(tmp_path, info, monkeypatch):
     fake = tmp_path / "ffmpeg"
     fake.write_text("#!/bin/sh\nyes 'a warning' | head -c 1000000 >&2\ncat > /dev/null\necho frame=3\nexit 1\n")
@@ -268,6 +290,12 @@ def test_mp4_is_refused_where_it_cannot_hold_what_is_asked(tmp_path, info):
         write(tmp_path / "a.mp4", info, pixel_format="rgb")
     with pytest.raises(UsageError, match="cannot hold all streams"):
         write(tmp_path / "a.mp4", probe(media.two_sounds_and_subtitles(tmp_path / "b.mkv")))
+
+
+def test_other_containers_are_refused_instead_of_becoming_folders(tmp_path, info):
+    for name in ("a.webm", "a.avi", "a.jpg"):
+        with pytest.raises(UsageError, match=name):
+            write(tmp_path / name, info)
 
 
 def test_many_files_leave_no_handles_open(tmp_path, info):

@@ -12,7 +12,7 @@ _HOMES = {
     "RestoreSettings": "vsr.settings",
     "load_pipeline": "vsr.pipelines",
     "restore_frames": "vsr.restore",
-    "restore_video": "vsr.restore_video",
+    "restore_video": "vsr.restore_file",
 }
 
 __all__ = list(_HOMES)

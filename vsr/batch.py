@@ -19,7 +19,7 @@ from vsr.pipelines.lora import check_lora, fuse_lora
 from vsr.progress import Bars, JsonLines
 from vsr.report import Report, fingerprint
 from vsr.restore import Pipeline
-from vsr.restore_video import restore_video
+from vsr.restore_file import restore_video
 from vsr.settings import RestoreSettings, make_layout
 from vsr.video_io import OutputOptions, find_inputs
 
@@ -93,12 +93,15 @@ class Batch:
         if outcome.skipped:
             log.info("already done with these settings: %s", ", ".join(outcome.skipped))
         progress = (JsonLines if args.json else Bars)(len(left))
+        for name, error in outcome.failed.items():
+            progress.failed(name, str(error), error.exit_code)
         if left:
             self._restore(left, report, progress)
         if args.eval_metrics:
             self._evaluate()
-        for name, error in outcome.failed.items():
-            log.error("FAILED %s: %s", name, error)
+        if len(self._jobs) > 1:
+            for name, error in outcome.failed.items():
+                log.error("FAILED %s: %s", name, error)
         counts = f"{len(outcome.done)} restored, {len(outcome.skipped)} already done, {len(outcome.failed)} failed"
         log.info("%s; results and report.json are in %s", counts, args.output_path)
         progress.end(outcome.exit_code)

@@ -50,21 +50,22 @@ def to_lq(frames: Sequence[np.ndarray], size: tuple[int, int], padded: tuple[int
         x_lq: (1, 3, F, *padded), float32, in [-1, 1].
     """
     padding = (0, padded[1] - size[1], 0, padded[0] - size[0])
-    upsampled = [F.pad(_resize(_to_unit(frame), size, mode), padding, mode="replicate") for frame in frames]
-    return torch.stack(upsampled, dim=2).mul_(2).sub_(1)
+    x_lq = torch.empty(1, 3, len(frames), *padded)
+    for i, frame in enumerate(frames):
+        x_lq[:, :, i] = F.pad(_resize(_to_unit(frame), size, mode), padding, mode="replicate")
+    return x_lq.mul_(2).sub_(1)
 
 
 def to_frame(x: Tensor, dtype: type = np.uint8) -> np.ndarray:
     """One frame (3, H, W) in [0, 1] as (H, W, 3) integers, rounded, not truncated."""
-    top = np.iinfo(dtype).max
-    return (x.clamp(0, 1) * top).round().permute(1, 2, 0).contiguous().numpy().astype(dtype)
+    levels = x.clamp(0, 1).mul_(np.iinfo(dtype).max).round_()
+    return levels.permute(1, 2, 0).numpy().astype(dtype, order="C")
 
 
 def _to_unit(frame: np.ndarray) -> Tensor:
     """(H, W, 3) integers to (1, 3, H, W) float32 in [0, 1]."""
-    top = np.iinfo(frame.dtype).max
-    floats = np.ascontiguousarray(frame.transpose(2, 0, 1), dtype=np.float32)
-    return torch.from_numpy(floats)[None] / top
+    floats = frame.transpose(2, 0, 1)[None].astype(np.float32, order="C")
+    return torch.from_numpy(floats).div_(np.iinfo(frame.dtype).max)
 
 
 def _resize(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:

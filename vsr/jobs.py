@@ -131,6 +131,7 @@ def restore_jobs(
             outcome.done.append(name)
         except Exception as error:
             failure = error if isinstance(error, VSRError) else _bug(error)
+            log.error("%s: %s", name, failure)
             outcome.failed[name] = failure
             on_failure(job, failure)
             with suppress(EncoderError):  # a full disk; the failure itself is already named

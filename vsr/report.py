@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,16 @@ class Report:
 
     def _record(self, target: Path, entry: dict[str, Any]) -> None:
         self._entries[target.name] = {**entry, "settings": self._settings}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".{NAME}.{os.getpid()}")
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps({"files": self._entries}, indent=1, ensure_ascii=False))
             temporary.replace(self._path)
         except OSError as error:
             raise EncoderError(f"{self._path} cannot be written: {error.strerror}") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def _read_entries(path: Path) -> dict[str, dict[str, Any]]:

@@ -102,7 +102,7 @@ def _restore_window(
     for number, (place, weights) in enumerate(_tiles(layout)):
         generator = _generator(*key, number)
         restored = pipe.restore(x_lq[place], prompt_embedding, settings.timestep, generator, settings.noise_step)
-        x_sr[place] += restored.float().cpu() * weights
+        x_sr[place].addcmul_(restored.cpu().float(), weights)
     if settings.color_fix == "wavelet":
         x_sr = wavelet_color_fix(x_sr, x_lq * 0.5 + 0.5)
     return x_sr[0, :, :, : layout.size[0], : layout.size[1]].transpose(0, 1)

@@ -15,23 +15,45 @@ from vsr.errors import EncoderError
 KEPT_LINES = 20
 
 
+def _start(arguments: list[str]) -> subprocess.Popen:
+    options = ["-hide_banner", "-v", "error", "-nostats", "-progress", "pipe:1"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    try:
+        # In a session of its own: Ctrl-C is for this program, which ends ffmpeg itself.
+        return subprocess.Popen(
+            [imageio_ffmpeg.get_ffmpeg_exe(), *options, *arguments], start_new_session=True, **pipes
+        )
+    except (OSError, RuntimeError) as error:
+        raise EncoderError(f"cannot start ffmpeg: {error}; reinstall imageio-ffmpeg") from error
+
+
+class _Chunks:
+    """Collects what PyAV muxes. Were PyAV to write into the pipe itself, an interrupt meanwhile would be lost in it."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._chunks.append(bytes(data))
+        return len(data)
+
+    def take(self) -> list[bytes]:
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+
 class Encoder:
     """ffmpeg with a NUT stream of raw frames, and thus of exact time stamps, on its standard input."""
 
     def __init__(
         self, arguments: list[str], *, width: int, height: int, pixel_format: str, rate: Fraction, time_base: Fraction
     ) -> None:
-        options = ["-hide_banner", "-v", "error", "-nostats", "-progress", "pipe:1"]
-        self._process = subprocess.Popen(
-            [imageio_ffmpeg.get_ffmpeg_exe(), *options, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        self._process = _start(arguments)
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
         self._progress: dict[str, str] = {}
         self._readers = [self._reading(self._keep_errors), self._reading(self._keep_progress)]
-        self._container = av.open(self._process.stdin, "w", format="nut", buffer_size=1 << 20)
+        self._muxed = _Chunks()
+        self._container = av.open(self._muxed, "w", format="nut", buffer_size=1 << 20)
         self._stream = self._container.add_stream("rawvideo", rate=rate)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, pixel_format
         self._stream.time_base = self._stream.codec_context.time_base = time_base
@@ -44,17 +66,16 @@ class Encoder:
         packet.time_base = self._time_base
         packet.pts = packet.dts = pts
         packet.is_keyframe = True
-        try:
-            self._container.mux(packet)
-        except (OSError, av.error.FFmpegError) as error:
-            raise self._failure() from error
+        self._container.mux(packet)
+        self._pass_on()
 
     def finish(self, frame_count: int) -> None:
         """Wait until the file is complete, and check that it holds every frame."""
+        self._container.close()
+        self._pass_on()
         try:
-            self._container.close()
             self._process.stdin.close()
-        except (OSError, av.error.FFmpegError) as error:
+        except OSError as error:
             raise self._failure() from error
         self._wait()
         written = self._progress.get("frame")
@@ -66,10 +87,18 @@ class Encoder:
     def kill(self) -> None:
         """End ffmpeg at once, whatever it is doing."""
         self._process.kill()
-        for close in (self._container.close, self._process.stdin.close):
-            with contextlib.suppress(OSError, av.error.FFmpegError):  # the pipe is broken, as it must be now
-                close()
+        self._container.close()
+        with contextlib.suppress(OSError):  # the pipe is broken, as it must be now
+            self._process.stdin.close()
         self._wait()
+
+    def _pass_on(self) -> None:
+        """Write what has been muxed into the pipe."""
+        try:
+            for chunk in self._muxed.take():
+                self._process.stdin.write(chunk)
+        except OSError as error:
+            raise self._failure() from error
 
     def _failure(self) -> EncoderError:
         """The error to raise after the pipe broke or ffmpeg ended badly; a hanging ffmpeg is killed."""

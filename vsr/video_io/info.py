@@ -24,7 +24,7 @@ class VideoInfo:
     height: int
     """Rows of a frame after rotation."""
     frame_count: int | None
-    """Number of frames that the header states; None when it does not."""
+    """Number of frames that the header states; None when it does not, or contradicts itself."""
     rate: Fraction
     """Frames per second, on average."""
     time_base: Fraction

@@ -1,6 +1,7 @@
 """Which videos, image folders and images a path names."""
 
 import glob
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,7 +62,7 @@ def _inputs_matching(pattern: str) -> list[Path]:
     for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 (Path.glob refuses absolute patterns)
         path = Path(name)
         if _is_media(path, VIDEO_EXTENSIONS | IMAGE_EXTENSIONS) or _is_clip(path, path.parent):
-            found.setdefault(path.resolve(), path)
+            found.setdefault(Path(os.path.realpath(path)), path)
     return sorted(found.values(), key=_natural_key)
 
 

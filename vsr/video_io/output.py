@@ -18,8 +18,8 @@ LARGEST_CRF = 51
 MP4_AUDIO = frozenset(["aac", "mp3", "ac3", "eac3", "alac", "opus", "flac", "dts", "mp2"])
 """Audio that MP4 holds and players find there; PCM and Vorbis go to Matroska."""
 MP4_SUBTITLES = frozenset({"mov_text"})
-TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "text", "mov_text"})
-PICTURE_SUBTITLES = frozenset({"hdmv_pgs_subtitle", "pgssub", "dvd_subtitle", "dvdsub", "dvb_subtitle", "dvbsub"})
+TEXT_SUBTITLES = frozenset({"subrip", "ass", "webvtt", "text", "mov_text"})
+PICTURE_SUBTITLES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"})
 MATROSKA_SUBTITLES = TEXT_SUBTITLES | PICTURE_SUBTITLES
 
 
@@ -102,10 +102,6 @@ def fits_mp4(info: VideoInfo, streams: CopiedStreams) -> bool:
     """Whether MP4 can hold all copied streams as they are."""
     audio_fits = all(info.audio[i] in MP4_AUDIO for i in streams.audio)
     return audio_fits and all(info.subtitles[i] in MP4_SUBTITLES for i in streams.subtitles)
-
-
-def output_rate(info: VideoInfo, options: OutputOptions) -> Fraction:
-    return options.fps or info.rate
 
 
 def _extension(info: VideoInfo, options: OutputOptions) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -15,7 +16,7 @@ from vsr.video_io.images import read_image
 from vsr.video_io.info import UNSPECIFIED, VideoInfo
 from vsr.video_io.inputs import IMAGE_EXTENSIONS, images_in
 from vsr.video_io.media import open_media
-from vsr.video_io.refusals import refuse_colour_matrix, refuse_hdr, refuse_interlaced
+from vsr.video_io.refusals import refuse_colour_matrix, refuse_hdr, refuse_interlaced, refuse_mirrored
 
 IMAGE_RATE = Fraction(16)
 """Frames per second of a folder of images, which has no time of its own."""
@@ -112,6 +113,8 @@ def _describe(path: Path, container: InputContainer, stream: VideoStream, untagg
     frame = _first_frame(path, container, stream)
     if stream.codec_context.field_order > 1 or frame.interlaced_frame:
         raise refuse_interlaced(path)
+    if _is_mirrored(frame):
+        raise refuse_mirrored(path)
     if frame.color_trc in colour.HDR_TRANSFERS:
         raise refuse_hdr(path, colour.HDR_TRANSFERS[frame.color_trc])
     info = VideoInfo(
@@ -119,7 +122,7 @@ def _describe(path: Path, container: InputContainer, stream: VideoStream, untagg
         kind="video",
         width=frame.width,
         height=frame.height,
-        frame_count=stream.frames or None,
+        frame_count=_frame_count(stream),
         rate=stream.average_rate or stream.guessed_rate or Fraction(25),
         time_base=stream.time_base,
         depth=max(8, *(component.bits for component in frame.format.components)),
@@ -142,6 +145,15 @@ def _first_frame(path: Path, container: InputContainer, stream: VideoStream) -> 
         raise InputError(f"{path}: holds no video frame") from None
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path}: the first frame cannot be decoded: {error}") from error
+
+
+def _is_mirrored(frame: av.VideoFrame) -> bool:
+    """Whether the display matrix does more than turn; ``frame.rotation`` is wrong for such a frame."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).astype(int)
+    return bool(a * d < b * c)
 
 
 def _turned(info: VideoInfo, rotation: int) -> VideoInfo:
@@ -197,6 +209,14 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / av.time_base if container.duration else None
 
 
+def _frame_count(stream: VideoStream) -> int | None:
+    """The header's count, unless an edit list shows fewer frames than are stored."""
+    if stream.frames and stream.duration and stream.average_rate:
+        shown = stream.duration * stream.time_base * stream.average_rate
+        return stream.frames if abs(stream.frames - shown) <= 2 else None
+    return stream.frames or None
+
+
 def _origin(container: InputContainer) -> Fraction:
     if container.format.name not in ARBITRARY_CLOCK or container.start_time is None:
         return Fraction(0)
@@ -204,4 +224,4 @@ def _origin(container: InputContainer) -> Fraction:
 
 
 def _codec_name(stream: av.stream.Stream) -> str:
-    return stream.codec_context.name if stream.codec_context else "unknown"
+    return stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from fractions import Fraction
+from contextlib import closing
 from typing import TypeVar
 
 import av
@@ -11,10 +11,12 @@ from av.container import InputContainer
 
 from vsr.errors import InputError
 from vsr.video_io.colour import RgbConverter
+from vsr.video_io.completeness import EndWatch
 from vsr.video_io.images import read_image
 from vsr.video_io.info import Frame, VideoInfo
 from vsr.video_io.media import open_media
 from vsr.video_io.refusals import refuse_damaged, refuse_interlaced
+from vsr.video_io.timestamps import Timeline
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -28,11 +30,11 @@ def read_frames(info: VideoInfo, *, strict: bool = True) -> Iterator[Frame]:
         strict: raise InputError at the first damaged frame and when the file ends before its header says so. Otherwise
             yield what can be decoded, and log what is wrong.
     """
-    frames = _read_video(info, strict=strict) if info.kind == "video" else _read_images(info)
     count = 0
-    for frame in frames:
-        count += 1
-        yield frame
+    with closing(_read_video(info, strict=strict) if info.kind == "video" else _read_images(info)) as frames:
+        for frame in frames:
+            count += 1
+            yield frame
     if not count:
         raise InputError(f"{info.path}: holds no frame that can be decoded")
 
@@ -51,34 +53,40 @@ def _read_images(info: VideoInfo) -> Iterator[Frame]:
 
 def _read_video(info: VideoInfo, *, strict: bool) -> Iterator[Frame]:
     convert = RgbConverter(info)
-    origin = round(info.origin / info.time_base)
-    last_pts: int | None = None
+    timeline = Timeline(info)
     with open_media(info.path) as container:
         for frame in _decoded(info, container, strict=strict):
             _check_frame(info, frame)
-            pts = _next_pts(info, frame, origin, last_pts)
             pixels = np.rot90(convert(frame), k=info.rotation // 90)
-            yield Frame(pixels=np.ascontiguousarray(pixels), pts=pts)
-            last_pts = pts
+            yield Frame(pixels=np.ascontiguousarray(pixels), pts=timeline.time_of(frame))
 
 
 def _decoded(info: VideoInfo, container: InputContainer, *, strict: bool) -> Iterator[av.VideoFrame]:
     """Decode the video stream while watching every stream for the end that the header promises."""
     stream = container.streams[info.stream_index]
     stream.thread_type = "AUTO"
-    end = Fraction(0)
-    packets = container.demux()
+    watch, packets, flushed = EndWatch(info, container), container.demux(), False
     while (packet := _guarded(info, lambda: next(packets, None), strict=strict)) is not None:
-        end = max(end, _end_of(packet))
-        if packet.stream.index != info.stream_index:  # flushing packets know only their stream
+        watch.see(packet)
+        if packet.stream.index != info.stream_index:  # packets that flush a decoder know only their stream
             continue
         if packet.is_corrupt:
             _complain(info, "a damaged packet", packet.pts, strict=strict)
-        for frame in _guarded(info, packet.decode, strict=strict) or []:
-            if frame.is_corrupt:
-                _complain(info, "a damaged frame", frame.pts, strict=strict)
-            yield frame
-    _check_end(info, container, end, strict=strict)
+        flushed = packet.size == 0 and packet.dts is None
+        if packet.size or flushed:  # otherwise the frame before is shown on (Theora, AVI)
+            yield from _checked(info, _guarded(info, packet.decode, strict=strict), strict=strict)
+    if not flushed:
+        yield from _checked(info, _guarded(info, stream.decode, strict=strict), strict=strict)
+    if missing := watch.complaint():
+        _complain(info, missing, None, strict=strict)
+
+
+def _checked(info: VideoInfo, frames: list[av.VideoFrame] | None, *, strict: bool) -> Iterator[av.VideoFrame]:
+    """Complain about frames that the decoder had to patch."""
+    for frame in frames or []:
+        if frame.is_corrupt:
+            _complain(info, "a damaged frame", frame.pts, strict=strict)
+        yield frame
 
 
 def _guarded(info: VideoInfo, step: Callable[[], T], *, strict: bool) -> T | None:
@@ -97,21 +105,6 @@ def _complain(info: VideoInfo, what: str, pts: int | None, *, strict: bool) -> N
     log.warning("%s: damaged or cut off: %s%s", info.path, what, where)
 
 
-def _end_of(packet: av.Packet) -> Fraction:
-    if packet.pts is None:
-        return Fraction(0)
-    return (packet.pts + (packet.duration or 0)) * packet.time_base
-
-
-def _check_end(info: VideoInfo, container: InputContainer, end: Fraction, *, strict: bool) -> None:
-    """Matroska and AVI end without an error wherever they are cut; only their header knows the duration."""
-    if container.duration is None:
-        return
-    promised = Fraction((container.start_time or 0) + container.duration, av.time_base)
-    if end < promised - max(2 / info.rate, Fraction(1, 10)):
-        _complain(info, f"it ends at {float(end):.3f} s instead of {float(promised):.3f} s", None, strict=strict)
-
-
 def _check_frame(info: VideoInfo, frame: av.VideoFrame) -> None:
     stored = (info.height, info.width) if info.rotation % 180 else (info.width, info.height)
     if (frame.width, frame.height) != stored:
@@ -121,15 +114,3 @@ def _check_frame(info: VideoInfo, frame: av.VideoFrame) -> None:
         )
     if frame.interlaced_frame:
         raise refuse_interlaced(info.path)
-
-
-def _next_pts(info: VideoInfo, frame: av.VideoFrame, origin: int, last: int | None) -> int:
-    """The frame's time; a missing or repeated one becomes the next that an encoder can take."""
-    step = max(1, round(1 / (info.rate * info.time_base)))
-    if frame.pts is None:
-        return 0 if last is None else last + step
-    pts = frame.pts - origin
-    if last is not None and pts <= last:
-        log.warning("%s: time stamp %d does not follow %d; moved to %d", info.path, pts, last, last + 1)
-        return last + 1
-    return pts

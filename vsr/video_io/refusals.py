@@ -26,6 +26,13 @@ def refuse_interlaced(path: Path) -> InputError:
     )
 
 
+def refuse_mirrored(path: Path) -> InputError:
+    return InputError(
+        f"{path}: is stored mirrored, which is not supported. Let ffmpeg turn it first:\n"
+        f"  {_command(path, 'null', 'upright')}"
+    )
+
+
 def refuse_colour_matrix(path: Path, code: int) -> InputError:
     return InputError(
         f"{path}: its colour matrix (code {code} of ITU-T H.273) is not supported. Convert it first:\n"

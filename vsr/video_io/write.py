@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,12 @@ from vsr.video_io.command import encode_arguments
 from vsr.video_io.encoder import Encoder
 from vsr.video_io.images import encode_png
 from vsr.video_io.info import VideoInfo
+from vsr.video_io.inputs import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from vsr.video_io.output import OutputOptions, copied_streams, fits_mp4
 from vsr.video_io.temporary import complete_or_nothing, sync
+from vsr.video_io.timestamps import OutputClock
 
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska"}
-FINE_STEPS = 1000
 
 
 class FrameWriter:
@@ -85,12 +85,14 @@ def open_writer(
 def _writer_for(
     target: Path, result: Path, info: VideoInfo, *, width: int, height: int, options: OutputOptions
 ) -> FrameWriter:
-    suffix = target.suffix.lower()
-    if info.kind == "image" or (suffix == ".png" and not options.png):
-        return ImageWriter(result, width=width, height=height, deep=info.depth > 8)
-    if options.png or suffix not in CONTAINERS:
-        return FolderWriter(result, width=width, height=height, deep=info.depth > 8)
-    return VideoWriter(result, CONTAINERS[suffix], info, width=width, height=height, options=options)
+    suffix, deep = target.suffix.lower(), info.depth > 8
+    if suffix == ".png" and (info.kind == "image" or not options.png):
+        return ImageWriter(result, width=width, height=height, deep=deep)
+    if suffix in CONTAINERS and not options.png:
+        return VideoWriter(result, CONTAINERS[suffix], info, width=width, height=height, options=options)
+    if suffix in VIDEO_EXTENSIONS | IMAGE_EXTENSIONS and not options.png:
+        raise UsageError(f"cannot write {target.name}; expected a name that ends in .mp4, .mkv or .png, or a folder")
+    return FolderWriter(result, width=width, height=height, deep=deep)
 
 
 class ImageWriter(FrameWriter):
@@ -112,7 +114,8 @@ class FolderWriter(FrameWriter):
     def __init__(self, folder: Path, *, width: int, height: int, deep: bool) -> None:
         super().__init__(width=width, height=height, deep=deep)
         self._folder = folder
-        folder.mkdir()
+        with _disk_errors():
+            folder.mkdir()
 
     def _put(self, pixels: np.ndarray, pts: int) -> None:
         _write_png(self._folder / f"{self.count:06d}.png", pixels)
@@ -133,7 +136,7 @@ class VideoWriter(FrameWriter):
         self.notes += self._streams.notes
         self.notes += _format_notes(info, options, self._pixel_format, width=width, height=height)
         self._encoder: Encoder | None = None
-        self._clock = Clock(info, options)
+        self._clock = OutputClock(info, options.fps)
 
     def _check_container(self) -> None:
         if self._container != "mp4":
@@ -180,32 +183,6 @@ class VideoWriter(FrameWriter):
             self._encoder.kill()
 
 
-class Clock:
-    """Turns the time stamps of the source into those of the result."""
-
-    def __init__(self, info: VideoInfo, options: OutputOptions) -> None:
-        self._source_base, self._fps = info.time_base, options.fps
-        if self._fps is None and info.kind != "video":
-            self._fps = info.rate
-        self.rate = self._fps or info.rate
-        self.time_base = 1 / Fraction(self.rate.numerator * FINE_STEPS) if self._fps else info.time_base
-        self.shift = -info.origin
-        self._first = 0
-
-    def start(self, pts: int) -> None:
-        """Note the first time stamp. NUT has no times before zero, so a negative one moves everything up."""
-        self._first = round(pts * self._source_base / self.time_base)
-        if self._first < 0:
-            self.shift -= self._first * self.time_base
-
-    def tick(self, index: int, pts: int) -> int:
-        """Time stamp of frame ``index`` in units of ``time_base``."""
-        base = -min(self._first, 0)
-        if self._fps is None:
-            return pts + base
-        return self._first + base + index * round(1 / (self._fps * self.time_base))
-
-
 def stored_pixel_format(info: VideoInfo, options: OutputOptions, *, width: int, height: int) -> str:
     """FFmpeg's name of what the file holds. H.264 and HEVC have no odd sizes in 4:2:0; 4:4:4 has them."""
     if options.pixel_format == "rgb":
@@ -225,8 +202,14 @@ def _format_notes(info: VideoInfo, options: OutputOptions, stored: str, *, width
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    try:
+    with _disk_errors():
         path.write_bytes(encode_png(pixels))
         sync(path)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise EncoderError(f"cannot write a PNG file: {error.strerror}") from error
+        raise EncoderError(f"cannot write PNG files: {error.strerror}") from error

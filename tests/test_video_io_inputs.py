@@ -1,0 +1,143 @@
+"""Which inputs a path names, and how images are read."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests import media
+from vsr.errors import InputError
+from vsr.video_io import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_inputs, probe, read_frames
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def names_of(found: list[Path], folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in found]
+
+
+def test_a_folder_gives_videos_images_and_clips_in_natural_order(tmp_path):
+    touch(
+        tmp_path, "b10.MP4", "b2.mkv", "a.Mov", "pic.JPG", "notes.txt", ".hidden.mp4", "clip/1.png", "empty/readme.md"
+    )
+    assert names_of(find_inputs(tmp_path), tmp_path) == ["a.Mov", "b2.mkv", "b10.MP4", "clip", "pic.JPG"]
+
+
+def test_a_file_is_itself_whatever_it_is_called(tmp_path):
+    touch(tmp_path, "text.mp4", "odd[1].vob")
+    assert find_inputs(tmp_path / "text.mp4") == [tmp_path / "text.mp4"]
+    assert find_inputs(str(tmp_path / "odd[1].vob")) == [tmp_path / "odd[1].vob"]
+
+
+def test_a_glob_gives_its_matches(tmp_path):
+    touch(tmp_path, "a1.mp4", "a2.mp4", "b.mp4", "a3.txt", "sub/a4.mp4")
+    assert names_of(find_inputs(f"{tmp_path}/a*"), tmp_path) == ["a1.mp4", "a2.mp4"]
+    assert names_of(find_inputs(f"{tmp_path}/**/a4*"), tmp_path) == ["sub/a4.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("names", "clip"),
+    [
+        (["f1.png", "f2.png", "f10.png"], False),
+        (["f8.png", "f9.png", "f10.png"], True),
+        (["000.jpg", "001.jpg"], True),
+        (["a.png", "b.png"], False),
+        (["a1.png", "b2.png"], False),
+        (["1.png"], False),
+    ],
+)
+def test_images_numbered_without_a_gap_are_one_clip(tmp_path, names, clip):
+    touch(tmp_path, *names)
+    assert find_inputs(tmp_path) == ([tmp_path] if clip else [tmp_path / name for name in names])
+    assert find_inputs(tmp_path, "clip") == [tmp_path]
+    assert len(find_inputs(tmp_path, "images")) == len(names)
+
+
+def test_nothing_found_names_the_place_and_the_extensions(tmp_path):
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(InputError, match=r"no video or image found in .*\.mp4") as caught:
+        find_inputs(tmp_path)
+    assert all(extension in str(caught.value) for extension in VIDEO_EXTENSIONS | IMAGE_EXTENSIONS)
+    with pytest.raises(InputError, match="input not found"):
+        find_inputs(tmp_path / "missing")
+    with pytest.raises(InputError, match="no video or image found"):
+        find_inputs(f"{tmp_path}/*.mp4")
+
+
+def test_links_that_loop_do_no_harm(tmp_path):
+    touch(tmp_path, "a.mp4", "1.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "self.mp4").symlink_to(tmp_path / "self.mp4")
+    assert names_of(find_inputs(tmp_path), tmp_path) == ["1.png", "a.mp4", "self.mp4"]
+    assert names_of(find_inputs(f"{tmp_path}/**/*.mp4"), tmp_path)[0] == "a.mp4"
+    with pytest.raises(InputError, match=r"self\.mp4"):
+        probe(tmp_path / "self.mp4")
+
+
+@pytest.mark.parametrize("extension", [".png", ".tiff", ".webp", ".bmp", ".jpg"])
+def test_images_of_all_kinds_are_read(tmp_path, extension):
+    path = tmp_path / f"bild-\u00e4\u4f60{extension}"
+    chart = media.colour_chart()
+    path.write_bytes(cv2.imencode(extension, chart[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes())
+    info = probe(path)
+    assert (info.kind, info.width, info.height, info.depth, info.frame_count) == ("image", 64, 48, 8, 1)
+    pixels = media.pixels_of(path)[0]
+    if extension == ".jpg":
+        assert np.abs(pixels.astype(int) - chart).mean() < 15
+    else:
+        assert np.array_equal(pixels, chart)
+
+
+def test_16_bit_grey_and_transparent_images_are_read(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), deep[..., ::-1])
+    cv2.imwrite(str(tmp_path / "grey.png"), deep[..., 0] >> 8)
+    cv2.imwrite(str(tmp_path / "clear.png"), np.full((8, 8, 4), 7, np.uint8))
+    assert probe(tmp_path / "deep.png").depth == 16
+    assert np.array_equal(media.pixels_of(tmp_path / "deep.png")[0], deep)
+    assert media.pixels_of(tmp_path / "grey.png").shape == (1, 8, 8, 3)
+    assert probe(tmp_path / "clear.png").warnings == ("the alpha channel is dropped",)
+    assert media.pixels_of(tmp_path / "clear.png").shape == (1, 8, 8, 3)
+
+
+def test_the_orientation_of_a_photo_is_applied_once(tmp_path):
+    chart = media.colour_chart()
+    data = cv2.imencode(".jpg", chart[..., ::-1])[1].tobytes()
+    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # one entry: orientation 6
+    exif = b"Exif\0\0" + tiff
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    info = probe(path)
+    assert (info.width, info.height) == (48, 64)
+    upright = np.rot90(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], k=-1)
+    assert np.array_equal(media.pixels_of(path)[0], upright)
+
+
+def test_frames_of_a_folder_come_in_the_order_of_their_numbers(tmp_path):
+    for i in (0, 2, 10):
+        cv2.imwrite(str(tmp_path / f"f{i}.png"), np.full((4, 4, 3), i, np.uint8))
+    frames = list(read_frames(probe(tmp_path)))
+    assert [frame.pts for frame in frames] == [0, 1, 2]
+    assert [frame.pixels[0, 0, 0] for frame in frames] == [0, 2, 10]
+
+
+def test_closing_the_reader_closes_the_file(tmp_path):
+    frames = read_frames(probe(media.clip(tmp_path / "in.mp4")))
+    next(frames)
+    frames.close()
+    with pytest.raises(StopIteration):
+        next(frames)
+    if Path("/proc/self/fd").is_dir():
+        assert not any(link.resolve().name == "in.mp4" for link in Path("/proc/self/fd").iterdir())
+
+
+def test_an_mkv_named_mp4_is_read(tmp_path):
+    whole = media.clip(tmp_path / "a.mkv")
+    renamed = whole.rename(tmp_path / "a.mp4")
+    assert probe(renamed).frame_count is None
+    assert len(media.pixels_of(renamed)) == 10
