@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from vsr.blending import cross_fade, rising_edge, tile_weights
+from vsr.blending import fade_in_, rising_edge, tile_weights
 from vsr.frames import UPSCALE_MODES, output_size, to_frame, to_lq
 from vsr.windows import cut_axis
 
@@ -60,7 +60,13 @@ def test_the_two_weights_of_a_cross_fade_sum_to_one(length):
 
 def test_a_cross_fade_of_equal_windows_changes_nothing():
     x = torch.rand(9, 3, 4, 4)
-    assert_close(cross_fade(x, x), x)
+    assert_close(fade_in_(x.clone(), x), x)
+
+
+def test_a_cross_fade_goes_from_the_old_window_to_the_new_one():
+    # raised cosine at 1/4, 1/2 and 3/4 of the way
+    faded = fade_in_(torch.ones(3), torch.zeros(3))
+    assert faded.tolist() == pytest.approx([0.14645, 0.5, 0.85355], abs=1e-5)
 
 
 @given(st.integers(1, 80), st.integers(3, 40), st.integers(0, 30))

@@ -62,7 +62,7 @@ def test_an_error_while_writing_stops_the_producer():
         if item == 3:
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"), WriteBehind(fail, 2) as write:  # noqa: PT012
+    with pytest.raises(OSError, match="disk full"), WriteBehind(fail, 2) as write:
         for i in range(1000):
             write(i)
 
@@ -83,7 +83,7 @@ def test_leaving_by_an_error_drops_what_was_not_begun():
         release.wait(5)
         written.append(item)
 
-    with pytest.raises(KeyboardInterrupt), WriteBehind(slow, 5) as write:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), WriteBehind(slow, 5) as write:
         write(0)
         write(1)
         started.wait(5)

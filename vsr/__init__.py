@@ -1,8 +1,8 @@
 """One-step diffusion video super-resolution: the inference core.
 
-    import vsr
-    pipe = vsr.load_pipeline("pretrained_models/DOVE")
-    vsr.restore_video("old.mp4", "new.mp4", pipe)
+import vsr
+pipe = vsr.load_pipeline("pretrained_models/DOVE")
+vsr.restore_video("old.mp4", "new.mp4", pipe)
 """
 
 from importlib import import_module

@@ -13,10 +13,10 @@ def rising_edge(length: int) -> Tensor:
     return 0.5 - 0.5 * torch.cos(math.pi * position)
 
 
-def cross_fade(old: Tensor, new: Tensor) -> Tensor:
-    """Fade from ``old`` to ``new`` along the first axis, over their whole length."""
-    weight = rising_edge(len(new)).view(-1, *[1] * (new.ndim - 1))
-    return torch.lerp(old, new, weight)
+def fade_in_(new: Tensor, old: Tensor) -> Tensor:
+    """Replace ``new``, in place, by a fade from ``old`` to it along the first axis, over the whole length."""
+    remaining = rising_edge(len(new)).flip(0).view(-1, *[1] * (new.ndim - 1))
+    return new.lerp_(old, remaining)
 
 
 def tile_weights(length: int, tile: int, starts: Sequence[int]) -> list[Tensor]:

@@ -72,13 +72,15 @@ def _join(
     cut: Iterable[windows.Window[np.ndarray]], restore_window: Callable[[list[np.ndarray]], Tensor]
 ) -> Iterator[Tensor]:
     """Restore the windows of a scene in order; yield after each the (F, 3, H, W) that no later window touches."""
-    tail = None
+    tail = torch.empty(0)
     for window in cut:
         x_sr = restore_window(window.frames)
-        if tail is not None:
-            x_sr[: len(tail)] = blending.cross_fade(tail, x_sr[: len(tail)])
+        if len(tail):
+            blending.fade_in_(x_sr[: len(tail)], tail)
         yield x_sr[: window.advance]
-        tail = x_sr[window.advance :].clone()
+        rest = x_sr[window.advance :]
+        # one buffer for all windows: a new one for each would leave holes in the heap, and memory would seem to grow
+        tail = tail.copy_(rest) if tail.shape == rest.shape else rest.clone()
 
 
 def _of_one_shape(clip: Iterable[np.ndarray], first: np.ndarray) -> Iterator[np.ndarray]:

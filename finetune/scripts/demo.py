@@ -1,6 +1,6 @@
 """`make demo`: restore the clips of datasets/demo on any machine, compare them with ground truth, say what to look at.
 
-    python -m finetune.scripts.demo [--model_path MODEL] [--output_path DIR]
+python -m finetune.scripts.demo [--model_path MODEL] [--output_path DIR]
 """
 
 import argparse
@@ -15,8 +15,8 @@ SMALL_MODEL = Path("pretrained_models/tiny")
 RANDOM_MODEL = Path("results/random_model")
 
 UNTRAINED = """
-NOTE: this repository has no trained small model yet, so the demo ran a RANDOMLY INITIALISED one. It shows that everything
-works from file to file; the restored pictures are noise and their scores mean nothing.
+NOTE: this repository has no trained small model yet, so the demo ran a RANDOMLY INITIALISED one. It shows that
+everything works from file to file; the restored pictures are noise and their scores mean nothing.
 """
 
 
