@@ -37,8 +37,15 @@ def find_inputs(source: str | Path, image_folder: ImageFolder = "auto") -> list[
         raise InputError(f"input not found: {source}; expected a file, a folder or a glob pattern")
     if not found:
         known = " ".join(sorted(VIDEO_EXTENSIONS | IMAGE_EXTENSIONS))
-        raise InputError(f"no video or image found in {source}; expected files that end in one of: {known}")
+        hint = _hint(path) if path.is_dir() else ""
+        raise InputError(f"no video or image found in {source}; expected files that end in one of: {known}{hint}")
     return found
+
+
+def _hint(folder: Path) -> str:
+    """Where the files may be, when they are one folder further down."""
+    deeper = [entry for entry in _visible(folder) if entry.is_dir() and _inputs_in(entry, "auto")]
+    return f". There are some in {', '.join(str(entry) for entry in deeper)}: give one of these" if deeper else ""
 
 
 def images_in(folder: Path) -> list[Path]:
