@@ -2,16 +2,27 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import inference_script
-from tests.media import clip, clip_with_sound, pixels_of
+from tests.media import (
+    clip,
+    clip_with_sound,
+    ffmpeg,
+    packets_of,
+    pixels_of,
+    times_of,
+    two_sounds_and_subtitles,
+    variable_rate,
+)
 from tests.tiny import random_pipeline
 from vsr.errors import EncoderError
 from vsr.pipelines import dove
@@ -58,6 +69,50 @@ def test_a_folder_is_restored_and_a_bad_file_costs_only_itself(tmp_path, restore
     info = probe(tmp_path / "out" / "two.mp4")
     assert (info.width, info.height, len(info.audio)) == (128, 96, 1)
     assert report_of(tmp_path)["one.mp4"]["frames"] == 10
+
+
+def everything(folder):
+    """Good files of many kinds, and files that must be named and left out."""
+    clip(folder / "good.mp4")
+    two_sounds_and_subtitles(folder / "two.mkv")
+    variable_rate(folder / "variable.mp4")
+    clip(folder / "-dash.mp4")
+    ffmpeg("-display_rotation", "90", "-i", folder / "good.mp4", "-c", "copy", folder / "rotated.mp4")
+    clip(folder / "deep.mp4", "-pix_fmt", "yuv420p10le", "-c:v", "libx265")
+    clip(folder / "odd.mp4", "-vf", "crop=63:47:exact=1", "-pix_fmt", "yuv444p")
+    clip(folder / "single.mp4", "-frames:v", "1")
+    shutil.copy(folder / "good.mp4", folder / "s\u00fc\u00df name \u65e5\u672c.mp4")
+    shutil.copy(folder / "good.mp4", folder / "concat:x.mp4")
+    (folder / "zero.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("hello")
+    (folder / "script.mp4").write_text("ffconcat version 1.0\nfile good.mp4\n")
+    ffmpeg("-f", "lavfi", "-i", "sine=f=440:d=1", folder / "sound.mp4")
+    whole = clip(folder / "half.mp4", "-movflags", "+faststart", seconds="4").read_bytes()
+    (folder / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    return {"zero.mp4", "text.mp4", "script.mp4", "sound.mp4", "half.mp4"}
+
+
+def test_a_folder_of_everything_arrives_complete_or_is_named(tmp_path, restore):
+    bad = everything(tmp_path / "in")
+    good = {path for path in (tmp_path / "in").iterdir() if path.suffix != ".srt"} - {tmp_path / "in" / b for b in bad}
+    assert restore("--upscale=1") == 7
+    entries = report_of(tmp_path)
+    assert {name for name, entry in entries.items() if entry["status"] == "failed"} == bad
+    assert all(entries[name]["error"] for name in bad)
+    expected = {path.stem + (".mkv" if path.stem == "two" else ".mp4") for path in good}
+    assert set(names_in(tmp_path / "out")) == expected | {"report.json"}
+    for source in good:
+        result = Path(entries[source.name]["output"])
+        before, after = probe(source), probe(result)
+        assert (after.width, after.height, after.rotation) == (before.width, before.height, 0)
+        if source.stem != "variable":  # its average hangs on how long the last frame lasts, which no time stamp says
+            assert after.rate == before.rate
+        tolerance = Fraction(1, 1000) if result.suffix == ".mkv" else 0
+        assert all(abs(a - b) <= tolerance for a, b in zip(times_of(result), times_of(source), strict=True))
+        for kind, streams in (("audio", before.audio), ("subtitle", before.subtitles)):
+            for i in range(len(streams)):
+                sent, arrived = packets_of(source, kind, i), packets_of(result, kind, i)
+                assert [data for data, _ in arrived] == [data for data, _ in sent]
 
 
 def test_one_bad_file_alone_is_3_and_so_is_an_empty_or_missing_folder(tmp_path, restore):

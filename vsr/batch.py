@@ -95,6 +95,7 @@ class Batch:
         progress = (JsonLines if args.json else Bars)(len(left))
         for name, error in outcome.failed.items():
             progress.failed(name, str(error), error.exit_code)
+            report.failed(name, error)
         if left:
             self._restore(left, report, progress)
         if args.eval_metrics:

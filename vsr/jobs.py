@@ -135,7 +135,7 @@ def restore_jobs(
             outcome.failed[name] = failure
             on_failure(job, failure)
             with suppress(EncoderError):  # a full disk; the failure itself is already named
-                report.failed(job.info.path, job.target, str(failure), failure.exit_code)
+                report.failed(name, failure)
 
 
 def make_folder(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vsr.errors import EncoderError
+from vsr.errors import EncoderError, VSRError
 
 NAME = "report.json"
 SAMPLE = 1 << 20
@@ -22,22 +22,24 @@ class Report:
 
     def is_done(self, source: Path, target: Path) -> bool:
         """The same source became ``target`` with the same model and settings, and the result is still there."""
-        entry = self._entries.get(target.name, {})
-        if entry.get("status") != "done" or entry.get("settings") != self._settings or not target.exists():
+        entry = self._entries.get(source.name, {})
+        expected = {"status": "done", "settings": self._settings, "output": str(target)}
+        if any(entry.get(name) != value for name, value in expected.items()) or not target.exists():
             return False
         known = entry.get("source_identity", {})
         return known == identity(source, known_hash=known)
 
     def done(self, source: Path, target: Path, facts: dict[str, Any]) -> None:
         """Record a finished file."""
-        self._record(target, {"status": "done", "source_identity": identity(source), **facts})
+        entry = {"status": "done", "source_identity": identity(source), **facts, "output": str(target)}
+        self._record(source.name, entry)
 
-    def failed(self, source: Path, target: Path, reason: str, exit_code: int) -> None:
-        """Record a file that could not be restored."""
-        self._record(target, {"status": "failed", "source": str(source), "error": reason, "exit_code": exit_code})
+    def failed(self, name: str, error: VSRError) -> None:
+        """Record a source that could not be restored."""
+        self._record(name, {"status": "failed", "error": str(error), "exit_code": error.exit_code})
 
-    def _record(self, target: Path, entry: dict[str, Any]) -> None:
-        self._entries[target.name] = {**entry, "settings": self._settings}
+    def _record(self, name: str, entry: dict[str, Any]) -> None:
+        self._entries[name] = {**entry, "settings": self._settings}
         temporary = self._path.with_name(f".{NAME}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
