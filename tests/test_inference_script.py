@@ -109,7 +109,7 @@ def test_a_folder_of_everything_arrives_complete_or_is_named(tmp_path, restore):
             assert after.rate == before.rate
         tolerance = Fraction(1, 1000) if result.suffix == ".mkv" else 0
         assert all(abs(a - b) <= tolerance for a, b in zip(times_of(result), times_of(source), strict=True))
-        for kind, streams in (("audio", before.audio), ("subtitle", before.subtitles)):
+        for kind, streams in (("audio", before.audio), ("subtitles", before.subtitles)):
             for i in range(len(streams)):
                 sent, arrived = packets_of(source, kind, i), packets_of(result, kind, i)
                 assert [data for data, _ in arrived] == [data for data, _ in sent]

@@ -102,7 +102,7 @@ class Batch:
             self._evaluate()
         if len(self._jobs) > 1:
             for name, error in outcome.failed.items():
-                log.error("FAILED %s: %s", name, error)
+                log.error("FAILED %s", jobs.describe(name, error))
         counts = f"{len(outcome.done)} restored, {len(outcome.skipped)} already done, {len(outcome.failed)} failed"
         log.info("%s; results and report.json are in %s", counts, args.output_path)
         progress.end(outcome.exit_code)

@@ -67,7 +67,7 @@ def find_jobs(
         try:
             info = probe(source, untagged=untagged)
         except InputError as error:
-            log.error("%s: %s", source.name, error)
+            log.error(describe(source.name, error))
             outcome.failed[source.name] = error
             continue
         jobs.append(Job(info=info, target=output_path(folder, info, output), prompt=prompts.get(source.name, "")))
@@ -131,11 +131,17 @@ def restore_jobs(
             outcome.done.append(name)
         except Exception as error:
             failure = error if isinstance(error, VSRError) else _bug(error)
-            log.error("%s: %s", name, failure)
+            log.error(describe(name, failure))
             outcome.failed[name] = failure
             on_failure(job, failure)
             with suppress(EncoderError):  # a full disk; the failure itself is already named
                 report.failed(name, failure)
+
+
+def describe(name: str, error: VSRError) -> str:
+    """An error with the name of its file, said once."""
+    text = str(error)
+    return text if name in text else f"{name}: {text}"
 
 
 def make_folder(folder: Path) -> Path:
