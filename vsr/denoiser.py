@@ -9,11 +9,11 @@ from diffusers import CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def predict_v(
-    transformer: CogVideoXTransformer3DModel,
+    transformer: nn.Module,
     z: Tensor,
     prompt_embedding: Tensor,
     timestep: Tensor,
@@ -23,6 +23,7 @@ def predict_v(
     """One pass of the network: the velocity v at ``timestep``, with the sample z as the noisy latent.
 
     Args:
+        transformer: a `CogVideoXTransformer3DModel`, or a wrapper of one (DDP, DeepSpeed).
         z: (B, C, f, h, w), any f >= 1; h and w multiples of the transformer's patch size.
         prompt_embedding: (1, L, D) or (B, L, D).
         timestep: (B,) or scalar, int64.
@@ -31,13 +32,14 @@ def predict_v(
     Returns:
         v: (B, C, f, h, w), or (B, C, f', h, w) when ``padded``.
     """
-    copies = first_latent_copies(transformer, z.shape[2])
+    network = getattr(transformer, "module", transformer)
+    copies = first_latent_copies(network, z.shape[2])
     latents = rearrange(repeat_first_latent(z, copies), "b c f h w -> b f c h w")
     v = transformer(
-        hidden_states=latents.to(transformer.dtype),
-        encoder_hidden_states=prompt_embedding.to(latents.device, transformer.dtype).expand(len(z), -1, -1),
+        hidden_states=latents.to(network.dtype),
+        encoder_hidden_states=prompt_embedding.to(latents.device, network.dtype).expand(len(z), -1, -1),
         timestep=timestep.to(latents.device).expand(len(z)),
-        image_rotary_emb=rotary_table(transformer, *latents.shape[-2:], latents.shape[1], latents.device),
+        image_rotary_emb=rotary_table(network, *latents.shape[-2:], latents.shape[1], latents.device),
         return_dict=False,
     )[0]
     v = rearrange(v, "b f c h w -> b c f h w")

@@ -19,7 +19,7 @@ def coefficients(alpha_bar: Tensor, dtype: torch.dtype = torch.float32) -> tuple
 
 
 def clean_from_v(z_t: Tensor, v: Tensor, alpha_bar: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """z_0 = sqrt(abar) z_t - sqrt(1 - abar) v, in float32, returned in the dtype of ``z_t``.
+    """z_0 = sqrt(abar) z_t - sqrt(1 - abar) v, in float32.
 
     Args:
         z_t, v: (B, C, f, h, w).
@@ -29,7 +29,7 @@ def clean_from_v(z_t: Tensor, v: Tensor, alpha_bar: Tensor, dtype: torch.dtype =
     Source: v-prediction, Salimans & Ho (arXiv:2202.00512), appendix D; DOVE (arXiv:2505.16239), equation 2.
     """
     root, root_complement = (_per_sample(c, z_t) for c in coefficients(alpha_bar, dtype))
-    return (root * z_t.float() - root_complement * v.float()).to(z_t.dtype)
+    return root * z_t.float() - root_complement * v.float()
 
 
 def add_noise(z: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:

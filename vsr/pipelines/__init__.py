@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 PIPELINES = {"DOVEPipeline": DOVEPipeline, "CogVideoXPipeline": DOVEPipeline}
 """Name in model_index.json: class. A folder published as CogVideoXPipeline is a DOVE model."""
 
+LOCAL_FOLDERS = {"pretrained_models", "checkpoint", "results"}
+"""A missing folder below one of these is a mistake in a path, never a name on the hub."""
+
 COMPONENTS = {
     "vae": {"AutoencoderKLCogVideoX"},
     "transformer": {"CogVideoXTransformer3DModel"},
@@ -55,7 +58,8 @@ def find_model(name: str) -> Path:
     folder = Path(name)
     if folder.is_dir():
         return folder
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not folder.parent.exists():
+    looks_local = folder.parent.exists() or folder.parts[0] in LOCAL_FOLDERS
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not looks_local:
         log.info("%s is not a folder here: asking the Hugging Face hub for it", name)
         return _download(name)
     raise ModelError(

@@ -16,7 +16,7 @@ from diffusers import (
 from diffusers.loaders import CogVideoXLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from vsr import codec, denoiser, one_step, prompts
@@ -128,15 +128,17 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         generator: torch.Generator | None = None,
         *,
         padded: bool = False,
+        transformer: nn.Module | None = None,
     ) -> Tensor:
-        """The one step: z_lq to z_sr, both (B, C, f, h, w), scaled.
+        """The one step: z_lq to z_sr, both (B, C, f, h, w), scaled; z_sr is float32.
 
         Args:
-            z: z_lq.
+            z: z_lq, in the dtype the networks run in.
             prompt_embedding: (1, L, D); None: the empty prompt.
             timestep, noise_step: None: the pipeline's own.
             generator: of the noise, where there is any.
             padded: keep the first latents that the temporal patch repeats; the stage-1 loss counts them.
+            transformer: called instead of the pipeline's own: the same in a wrapper that synchronises gradients.
         """
         timestep = self.config.timestep if timestep is None else timestep
         noise_step = self.config.noise_step if noise_step is None else noise_step
@@ -144,9 +146,10 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         if noise_step:
             noise = torch.randn(z.shape, generator=generator, dtype=torch.float32).to(z.device)
             z = one_step.add_noise(z, noise, self.alpha_bar(noise_step))
-        v = denoiser.predict_v(self.transformer, z, prompt_embedding, torch.tensor(timestep), padded=padded)
+        network = self.transformer if transformer is None else transformer
+        v = denoiser.predict_v(network, z, prompt_embedding, torch.tensor(timestep), padded=padded)
         z_t = denoiser.repeat_first_latent(z, v.shape[2] - z.shape[2])
-        rounding = torch.float32 if self.config.coefficients == "float32" else v.dtype
+        rounding = torch.float32 if self.config.coefficients == "float32" else z.dtype
         return one_step.clean_from_v(z_t, v, self.alpha_bar(timestep), rounding)
 
     def decode(self, z: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from vsr.errors import ModelError, UsageError
 log = logging.getLogger(__name__)
 
 FILE = "pytorch_lora_weights.safetensors"
+METADATA = "lora_adapter_metadata"
+"""Key under which diffusers keeps alpha and rank in the header of the file."""
 
 
 def check_lora(path: Path) -> Path:
@@ -33,7 +35,7 @@ def fuse_lora(pipe: DiffusionPipeline, path: Path, scale: float = 1.0) -> None:
     file = check_lora(path)
     try:
         with safe_open(file, "pt") as weights:
-            knows_alpha = "lora_adapter_metadata" in (weights.metadata() or {})
+            knows_alpha = METADATA in (weights.metadata() or {})
         pipe.load_lora_weights(file.parent, weight_name=file.name)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{file}: these LoRA weights do not fit the model: {error}") from error

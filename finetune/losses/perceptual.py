@@ -1,0 +1,48 @@
+"""Perceptual distances of pyiqa as losses. Imported and built only when a recipe asks for one; never downloaded."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+WEIGHTS = {
+    "dists": ("pyiqa/DISTS_weights-f5e65c96.pth", "checkpoints/vgg16-397923af.pth"),
+    "lpips": ("pyiqa/LPIPS_v0.1_alex-df73285e.pth", "checkpoints/alexnet-owt-7be5be79.pth"),
+}
+"""The files that pyiqa and torchvision look for, below ``$TORCH_HOME/hub``."""
+
+
+def missing_weights(name: str) -> list[Path]:
+    """The weight files of a distance that are not where pyiqa looks for them."""
+    home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
+    return [path for file in WEIGHTS[name] if not (path := home / "hub" / file).is_file()]
+
+
+def build_perceptual(name: str, device: torch.device) -> nn.Module:
+    """DISTS (VGG16) or LPIPS (AlexNet) as a frozen module: (N, 3, H, W) pairs in [0, 1] -> distances with gradient.
+
+    Raises:
+        FileNotFoundError: a weight file is missing; names it and its place.
+        ImportError: pyiqa is not installed; names the command.
+    """
+    if missing := missing_weights(name):
+        raise FileNotFoundError(
+            f"the perceptual loss {name} needs {', '.join(map(str, missing))}; download "
+            f"{', '.join(path.name for path in missing)} (pyiqa's and torchvision's own releases) into these folders, "
+            f"or set TORCH_HOME, or train with loss.perceptual=none"
+        )
+    try:
+        import pyiqa
+    except ImportError as error:
+        raise ImportError("pyiqa is needed: pip install --no-deps -r requirements-pyiqa.txt") from error
+    return _Float32(pyiqa.create_metric(name, as_loss=True, device=device).requires_grad_(False))
+
+
+class _Float32(nn.Module):
+    def __init__(self, distance: nn.Module) -> None:
+        super().__init__()
+        self._distance = distance
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._distance(x.float(), y.float())
