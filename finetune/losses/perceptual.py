@@ -19,6 +19,17 @@ def missing_weights(name: str) -> list[Path]:
     return [path for file in WEIGHTS[name] if not (path := home / "hub" / file).is_file()]
 
 
+def missing_weights_message(name: str) -> str | None:
+    """What to do about missing weight files; None when all are there."""
+    missing = missing_weights(name)
+    if not missing:
+        return None
+    return (
+        f"the perceptual loss {name} needs {', '.join(map(str, missing))}: put these files of pyiqa's and "
+        f"torchvision's releases there, or set TORCH_HOME, or train with loss.perceptual=none"
+    )
+
+
 def build_perceptual(name: str, device: torch.device) -> nn.Module:
     """DISTS (VGG16) or LPIPS (AlexNet) as a frozen module: (N, 3, H, W) pairs in [0, 1] -> distances with gradient.
 
@@ -26,12 +37,8 @@ def build_perceptual(name: str, device: torch.device) -> nn.Module:
         FileNotFoundError: a weight file is missing; names it and its place.
         ImportError: pyiqa is not installed; names the command.
     """
-    if missing := missing_weights(name):
-        raise FileNotFoundError(
-            f"the perceptual loss {name} needs {', '.join(map(str, missing))}; download "
-            f"{', '.join(path.name for path in missing)} (pyiqa's and torchvision's own releases) into these folders, "
-            f"or set TORCH_HOME, or train with loss.perceptual=none"
-        )
+    if message := missing_weights_message(name):
+        raise FileNotFoundError(message)
     try:
         import pyiqa
     except ImportError as error:

@@ -4,8 +4,8 @@ Networks   student: the CogVideoX transformer.
 One step   as in stage 1; then decoded with gradient.
 Loss       MSE + lambda_1 DISTS + lambda_2 L1 of frame differences, on pixels clamped to [0, 1].
 Recipe     configs/dove_s2.yaml
-Deviation  the posterior's mode. Option ``temporal_decode``: videos go through the VAE as inference sends them, with temporal
-           compression; by default frames are encoded and decoded one by one, as in the paper's code.
+Deviation  the posterior's mode. Option ``temporal_decode``: videos go through the VAE as inference sends them, with
+           temporal compression; by default frames are encoded and decoded one by one, as in the paper's code.
 """
 
 import torch

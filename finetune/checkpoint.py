@@ -1,0 +1,85 @@
+"""Checkpoints: complete or not there, the oldest deleted after a new one exists, found by path or as latest."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from vsr.errors import UsageError
+
+NAME = re.compile(r"checkpoint-(\d+)")
+STATE = "trainer_state.pt"
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    found = [path for path in run.glob("checkpoint-*") if NAME.fullmatch(path.name) and (path / STATE).is_file()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Steps done, by the name of the folder."""
+    return int(NAME.fullmatch(checkpoint.name).group(1))
+
+
+def find_checkpoint(run: Path, resume: str | None) -> Path | None:
+    """The checkpoint to go on from; None: a fresh start.
+
+    Args:
+        resume: None, "latest", or a path.
+
+    Raises:
+        UsageError: the path is no checkpoint, or a fresh start would write into a folder that has some.
+    """
+    existing = list_checkpoints(run)
+    if resume is None and existing:
+        raise UsageError(
+            f"{run} has checkpoints of an earlier run, the newest {existing[-1].name}; go on with resume=latest, or "
+            f"give another output_dir"
+        )
+    if resume in (None, "latest"):
+        return existing[-1] if existing else None
+    path = Path(resume)
+    if not NAME.fullmatch(path.name) or not (path / STATE).is_file():
+        raise UsageError(f"resume: {path} is not a checkpoint: expected a folder checkpoint-N with {STATE} in it")
+    return path
+
+
+def save_checkpoint(accelerator: Accelerator, run: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write ``checkpoint-STEP``; all processes call this.
+
+    Args:
+        state: what accelerate does not know: tensors and plain values.
+        keep: this many checkpoints stay.
+    """
+    target, temporary = run / f"checkpoint-{step}", run / f".checkpoint-{step}.incomplete"
+    if accelerator.is_main_process:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(temporary))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        torch.save(state, temporary / STATE)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+        for old in list_checkpoints(run)[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+    return target
+
+
+def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> dict[str, Any]:
+    """Restore what accelerate knows; return the rest."""
+    accelerator.load_state(str(checkpoint))
+    return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+
+
+def append_log(run: Path, entry: dict[str, Any]) -> None:
+    """One line of ``log.jsonl``."""
+    with (run / "log.jsonl").open("a") as log:
+        log.write(json.dumps(entry) + "\n")

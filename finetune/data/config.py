@@ -1,0 +1,57 @@
+"""What a training run reads and how it makes pairs of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsr.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Ground truth, its crop and its degradation."""
+
+    videos: Path | None = None
+    """Ground-truth clips: a folder, searched recursively, or a .txt list written by prepare_dataset."""
+    images: Path | None = None
+    """Ground-truth images: a folder or a list, as for ``videos``."""
+    image_ratio: float = 0.0
+    """Fraction of steps that see images only (phi in the DOVE paper); drawn once per step for all processes."""
+    frames: int
+    """Frames per clip; 8k+1 unless frames are encoded one by one."""
+    height: int
+    """Rows of the ground-truth crop; a multiple of 16."""
+    width: int
+    """Columns of the ground-truth crop; a multiple of 16."""
+    scale: int = 4
+    """Super-resolution factor: ground truth by low quality."""
+    degradation: str = "realbasicvsr"
+    """Of videos: a preset of configs/degradation or the path of a YAML file."""
+    image_degradation: str = "realesrgan"
+    """Of images: the same."""
+    workers: int = 2
+    """Processes that read and degrade; 0: the training process does it itself."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.image_ratio <= 1.0:
+            raise UsageError(f"image_ratio: expected a fraction in [0, 1], got {self.image_ratio}")
+        if self.image_ratio > 0 and self.images is None:
+            raise UsageError(
+                f"image_ratio is {self.image_ratio}, but images is not set; set images to a folder, or image_ratio: 0.0"
+            )
+        if self.image_ratio < 1 and self.videos is None:
+            raise UsageError(
+                f"image_ratio is {self.image_ratio}, but videos is not set; set videos to a folder or a list, or "
+                "image_ratio: 1.0 to train on images only"
+            )
+        for name, least in (("frames", 1), ("scale", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name in ("height", "width"):
+            self._check_side(name, getattr(self, name))
+
+    def _check_side(self, name: str, side: int) -> None:
+        if side < 16 or side % 16:
+            nearest = max(16, round(side / 16) * 16)
+            raise UsageError(f"{name}: expected a multiple of 16 (VAE 8 x patch 2), got {side}; write {nearest}")
+        if side % self.scale:
+            raise UsageError(f"{name}: expected a multiple of scale ({self.scale}), got {side}")

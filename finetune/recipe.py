@@ -1,0 +1,207 @@
+"""Recipes: one YAML file describes one run, completely. Dotted overrides change single fields of it."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from finetune.data.config import DataConfig
+from finetune.typed_yaml import from_tree
+from vsr.errors import UsageError
+
+FRAME_STEP = 8
+"""Frames per batch of latents of the CogVideoX VAE; the model itself is asked again when it is loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adaptation instead of full fine-tuning."""
+
+    rank: int = 128
+    """Rank of the update."""
+    alpha: int = 64
+    """The update counts alpha / rank."""
+    target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    """Linear layers that get one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Optimisation."""
+
+    steps: int
+    """Updates of the student."""
+    lr: float
+    """Learning rate of AdamW."""
+    batch_size: int
+    """Samples per process and micro-batch."""
+    accumulation: int = 1
+    """Micro-batches per step."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises from 0."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What follows the warm-up; linear and cosine end at 0."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW."""
+    eps: float = 1.0e-8
+    """Of AdamW."""
+    weight_decay: float = 1.0e-4
+    """Of AdamW."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Of the forward pass; trained weights are float32 in each case."""
+    gradient_checkpointing: bool = True
+    """Compute activations of the transformer twice instead of keeping them."""
+    lora: LoraConfig | None = None
+    """None: full fine-tuning."""
+    ema_decay: float | None = None
+    """Decay of an exponential moving average of the weights, which is then what is exported; None: no average."""
+    seed: int = 42
+    """Of data order, crops, degradations and LoRA initialisation."""
+    log_every: int = 10
+    """Steps between log entries."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; one more is written at the end."""
+    keep_checkpoints: int = 3
+    """Older ones are deleted, after a new one is complete."""
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    """Where logs go besides log.jsonl and the terminal."""
+
+    def __post_init__(self) -> None:
+        least = {"steps": 0, "batch_size": 1, "accumulation": 1, "log_every": 1, "checkpoint_every": 1}
+        for name, smallest in (least | {"keep_checkpoints": 1, "warmup_steps": 0, "seed": 0}).items():
+            if getattr(self, name) < smallest:
+                raise UsageError(f"{name}: expected at least {smallest}, got {getattr(self, name)}")
+        if self.lr <= 0:
+            raise UsageError(f"lr: expected a number above 0, got {self.lr}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise UsageError(f"ema_decay: expected a number between 0 and 1, or null, got {self.ema_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelLossConfig:
+    """The loss of stage 2."""
+
+    perceptual: Literal["dists", "lpips", "none"] = "dists"
+    """DISTS and LPIPS need pyiqa and its weight files; none needs nothing."""
+    perceptual_weight: float = 1.0
+    """lambda_1."""
+    frame_weight: float = 1.0
+    """lambda_2."""
+    temporal_decode: bool = False
+    """Videos go through the VAE with temporal compression; data.frames is then 8k+1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Settings that inference must share; they travel with the weights. None: those of init_from."""
+
+    coefficients: Literal["float32", "model"] | None = None
+    """Arithmetic of sqrt(abar), see DOVEPipeline."""
+    timestep: int | None = None
+    """Timestep of the one step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Restoring a small folder during training, the way inference does it."""
+
+    lq: Path
+    """Folder of low-quality clips."""
+    gt: Path
+    """Folder of ground truth with the same stems."""
+    every: int = 500
+    """Steps between validations; one more at the end."""
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    """Names that eval_metrics.py knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run."""
+
+    method: Literal["dove_latent", "dove_pixel"]
+    """What is trained how: a file of finetune/methods."""
+    init_from: Path
+    """Model folder to start from."""
+    output_dir: Path
+    """Folder of the run: checkpoints, logs, the resolved recipe, the exported model."""
+    resume: str | None = None
+    """A checkpoint folder, or "latest": the newest one of output_dir, or a fresh start when there is none yet."""
+    data: DataConfig
+    train: TrainConfig
+    loss: PixelLossConfig | None = None
+    """For dove_pixel."""
+    pipeline: PipelineConfig = PipelineConfig()
+    validation: ValidationConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.method == "dove_latent" and self.loss is not None:
+            raise UsageError("loss: dove_latent has no such settings; remove the section, or use method: dove_pixel")
+        if self.method == "dove_pixel" and self.loss is None:
+            raise UsageError("missing loss; dove_pixel needs the section, for example with perceptual: none")
+        if self.method == "dove_latent" and self.data.image_ratio:
+            raise UsageError("data: image_ratio: dove_latent trains on videos only; write 0.0")
+        through_time = self.method == "dove_latent" or (self.loss is not None and self.loss.temporal_decode)
+        if through_time:
+            self.check_frames(FRAME_STEP)
+
+    def check_frames(self, step: int) -> None:
+        """The VAE keeps frames in place only for ``step * k + 1`` of them."""
+        frames = self.data.frames
+        if frames % step != 1:
+            below = max((frames - 1) // step, 0) * step + 1
+            raise UsageError(
+                f"data: frames: expected {step}k+1 frames, since the video VAE shifts others in time, got {frames}; "
+                f"write {below} or {below + step}"
+            )
+
+
+def load_recipe(path: Path, overrides: list[str]) -> Recipe:
+    """Read a recipe and apply overrides of the form ``train.lr=1.0e-6``.
+
+    Raises:
+        UsageError: names file, field and what was expected.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: expected a mapping of fields, got {tree!r}")
+    for override in overrides:
+        _apply(tree, override)
+    return from_tree(Recipe, tree, str(path))
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{override!r}: expected an override of the form section.field=value, e.g. train.lr=1.0e-6")
+    *sections, field = name.split(".")
+    for section in sections:
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+        tree = tree[section]
+    try:
+        tree[field] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{override!r}: the value is not YAML: {error}") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """YAML with every field, defaults included; `load_recipe` reads it back."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

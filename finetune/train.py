@@ -1,0 +1,212 @@
+"""Train a model from a recipe.
+
+    bash finetune/train_ddp_one_s1.sh                                     the recipe of stage 1, on all GPUs
+    python -m finetune.train configs/toy_s1.yaml train.steps=5            one process
+
+A recipe is one YAML file; further arguments override fields of it. Exit codes: 0 done; 2 wrong recipe; 3 data cannot be
+read; 5 the model to start from is missing; 130 stopped by a signal, a checkpoint is written.
+"""
+
+import argparse
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import set_seed
+from diffusers.utils import logging as diffusers_logging
+
+from finetune.checkpoint import find_checkpoint
+from finetune.data.sampler import training_loader
+from finetune.export import export
+from finetune.losses.perceptual import build_perceptual, missing_weights_message
+from finetune.methods.base import Method
+from finetune.methods.dove_latent import DOVELatent
+from finetune.methods.dove_pixel import DOVEPixel
+from finetune.recipe import Recipe, dump_recipe, load_recipe
+from finetune.trainable import make_trainable
+from finetune.trainer import Trainer
+from finetune.validate import check_validation, validate
+from vsr.errors import INTERRUPTED, UsageError, VSRError
+from vsr.pipelines import find_model, inspect, load_pipeline
+
+log = logging.getLogger("finetune")
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+EXPORT = "model"
+"""Folder of the run that holds the exported model."""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path, help="YAML file of configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="for example train.lr=1.0e-6")
+    parser.add_argument("--dry_run", action="store_true", help="check everything, print the resolved recipe, stop")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train as the command line says; returns the exit code."""
+    args = parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    quiet_diffusers()
+    try:
+        recipe = load_recipe(args.recipe, args.overrides)
+        check(recipe)
+        if args.dry_run:
+            print(dump_recipe(recipe), end="")
+            return 0
+        return run(recipe)
+    except VSRError as error:
+        log.error("error: %s", error)
+        return error.exit_code
+
+
+def quiet_diffusers() -> None:
+    """Only errors: its warnings are about ways of use that are not ours."""
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse what would fail later, before any weights are loaded."""
+    grid, _ = inspect(find_model(str(recipe.init_from)))
+    if recipe.method == "dove_latent" or recipe.loss.temporal_decode:
+        recipe.check_frames(grid.step)
+    for name in ("height", "width"):
+        if getattr(recipe.data, name) % grid.multiple:
+            raise UsageError(f"data: {name}: this model takes multiples of {grid.multiple} pixels")
+    if (
+        recipe.loss
+        and recipe.loss.perceptual != "none"
+        and (message := missing_weights_message(recipe.loss.perceptual))
+    ):
+        raise UsageError(message)
+    tracker = recipe.train.tracker
+    if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        raise UsageError(f"train: tracker: {tracker} is not installed: pip install {tracker}, or write none")
+    if recipe.validation:
+        check_validation(recipe.validation)
+    find_checkpoint(recipe.output_dir, recipe.resume)
+
+
+def run(recipe: Recipe) -> int:
+    """Build everything, train, export; returns the exit code."""
+    config = recipe.train
+    accelerator = make_accelerator(recipe)
+    start = find_checkpoint(recipe.output_dir, recipe.resume)
+    accelerator.wait_for_everyone()  # all have looked before one writes
+    if accelerator.is_main_process:
+        recipe.output_dir.mkdir(parents=True, exist_ok=True)
+        (recipe.output_dir / "recipe.yaml").write_text(dump_recipe(recipe))
+    set_seed(config.seed)  # of a LoRA's initial weights; everything else has generators of its own
+    method = build_method(recipe, accelerator.device)
+    trainer = Trainer(method, config, accelerator, recipe.output_dir)
+    if start:
+        trainer.resume(start)
+    loader = training_loader(
+        recipe.data,
+        config.seed,
+        config.batch_size,
+        world_size=accelerator.num_processes,
+        rank=accelerator.process_index,
+        accumulation=trainer.batches_per_step,
+        start_step=trainer.step,
+        steps=config.steps,
+    )
+    if config.tracker != "none":
+        accelerator.init_trackers("one-step-vsr")
+    finished = trainer.fit(loader, lambda step: validate_when_due(recipe, trainer, method, accelerator, step))
+    if finished:
+        export_student(accelerator, trainer, method, recipe.output_dir / EXPORT, config.precision)
+    accelerator.end_training()
+    return 0 if finished else INTERRUPTED
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """The engine as launched; stops when it is not the one that was asked for."""
+    config = recipe.train
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
+        gradient_accumulation_steps=config.accumulation,
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=recipe.output_dir,
+    )
+    wanted = {
+        DistributedType.FSDP: os.environ.get("ACCELERATE_USE_FSDP", "false") == "true",
+        DistributedType.DEEPSPEED: os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true",
+    }
+    got = accelerator.distributed_type
+    for kind, asked in wanted.items():
+        if asked and got != kind:
+            raise UsageError(f"{kind.value} was asked for, but accelerate runs {got.value}: it needs a GPU per process")
+    if accelerator.is_main_process:
+        log.info(
+            "%d process(es), %s, %s, on %s", accelerator.num_processes, got.value, config.precision, accelerator.device
+        )
+    return accelerator
+
+
+def build_method(recipe: Recipe, device: torch.device) -> Method:
+    """The method that the recipe names, around the model that it starts from."""
+    config, dtype = recipe.train, DTYPES[recipe.train.precision]
+    pipe = load_pipeline(recipe.init_from, torch.float32, "cpu")
+    settings = {"coefficients": recipe.pipeline.coefficients, "timestep": recipe.pipeline.timestep}
+    pipe.register_to_config(**{name: value for name, value in settings.items() if value is not None})
+    if pipe.config.noise_step:
+        raise UsageError("a model with noise_step is not trained here: one-step training adds no noise")
+    pipe.vae.requires_grad_(False).eval().to(device, dtype)
+    make_trainable(pipe.transformer, config.lora, dtype)
+    if config.gradient_checkpointing:
+        pipe.transformer.enable_gradient_checkpointing()
+    if recipe.method == "dove_latent":
+        return DOVELatent(pipe)
+    loss = recipe.loss
+    return DOVEPixel(
+        pipe,
+        None if loss.perceptual == "none" else build_perceptual(loss.perceptual, device),
+        perceptual_weight=loss.perceptual_weight,
+        frame_weight=loss.frame_weight,
+        temporal_decode=loss.temporal_decode,
+    )
+
+
+def validate_when_due(recipe: Recipe, trainer: Trainer, method: Method, accelerator: Accelerator, step: int) -> None:
+    """Validate every so many steps and after the last one, and log the averages."""
+    config = recipe.validation
+    if config is None or (step % config.every and step != recipe.train.steps):
+        return
+    # a sharded student needs all processes to run it; each then writes into a folder of its own
+    sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    if accelerator.is_main_process or sharded:
+        part = "" if accelerator.is_main_process else f"/rank-{accelerator.process_index}"
+        with trainer.averaged_weights():
+            folder = recipe.output_dir / f"validation/step-{step}{part}"
+            averages, pictures = validate(method.pipe, config, folder)
+        accelerator.log({f"validation/{name}": value for name, value in averages.items()}, step=step)
+        for tracker in accelerator.trackers:
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            images = {f"validation/{name}": picture[None] for name, picture in pictures.items()}
+            tracker.log_images(images, step=step, **layout)
+        if accelerator.is_main_process:
+            log.info("step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in averages.items()))
+    accelerator.wait_for_everyone()
+
+
+def export_student(accelerator: Accelerator, trainer: Trainer, method: Method, folder: Path, precision: str) -> None:
+    """Gather the student's weights (averaged where the recipe says so) and write the model folder."""
+    with trainer.averaged_weights():
+        weights = accelerator.get_state_dict(method.networks["student"])
+        if accelerator.is_main_process:  # still inside: the weights are not copies
+            export(method.pipe, weights, folder, DTYPES[precision])
+            log.info("the model is in %s; use it with inference_script.py --model_path %s", folder, folder)
+    accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
