@@ -31,4 +31,4 @@ $(INSTALLED): requirements.txt requirements-pyiqa.txt constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) results .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

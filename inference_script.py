@@ -113,12 +113,10 @@ def _size(text: str) -> tuple[int, int]:
 
 def _rate(text: str) -> Fraction:
     try:
-        rate = Fraction(text)
+        return Fraction(text)
     except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise argparse.ArgumentTypeError(f"expected frames per second, for example 25 or 30000/1001, got {text!r}")
-    return rate
+        message = f"expected frames per second, for example 25 or 30000/1001, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -74,7 +74,7 @@ def quiet_diffusers() -> None:
 
 def check(recipe: Recipe) -> None:
     """Refuse what would fail later, before any weights are loaded."""
-    grid, _ = inspect(find_model(str(recipe.init_from)))
+    grid = inspect(find_model(str(recipe.init_from))).grid
     if recipe.method == "dove_latent" or recipe.loss.temporal_decode:
         recipe.check_frames(grid.step)
     for name in ("height", "width"):

@@ -11,12 +11,14 @@ from finetune.recipe import ValidationConfig
 from vsr.compare import FOLDER as COMPARED
 from vsr.compare import compare
 from vsr.errors import InputError
-from vsr.metrics import score
+from vsr.metrics import Pair, score_pairs
 from vsr.pipelines.dove import DOVEPipeline
 from vsr.restore_file import restore_video
 from vsr.video_io import OutputOptions, find_inputs, output_path, probe
 
 log = logging.getLogger(__name__)
+
+OUTPUT = OutputOptions(audio=False)
 
 SHOWN = 4
 """Clips whose pictures go to the tracker."""
@@ -42,16 +44,16 @@ def validate(pipe: DOVEPipeline, config: ValidationConfig, folder: Path) -> tupl
     Returns:
         The average of each metric over the clips; and a few pictures: bicubic | restored | ground truth.
     """
-    was_training, output = pipe.transformer.training, OutputOptions(audio=False)
+    was_training = pipe.transformer.training
     sources, truths = find_inputs(config.lq), {path.stem: path for path in find_inputs(config.gt)}
     pipe.transformer.eval()
     try:
         for source in sources:
-            info = probe(source)
-            restore_video(info, output_path(folder, info, output), pipe, output=output)
+            restore_video(source, _result(source, folder), pipe, output=OUTPUT)
     finally:
         pipe.transformer.train(was_training)
-    report = score(folder, config.gt, config.metrics, only={source.stem for source in sources})
+    pairs = [Pair(source.stem, _result(source, folder), truths[source.stem]) for source in sources]
+    report = score_pairs(pairs, config.metrics, pred=folder, gt=config.gt)
     for failure in report.failures:
         log.warning("validation: %s", failure)
     report.write(folder / "metrics.json")
@@ -59,7 +61,10 @@ def validate(pipe: DOVEPipeline, config: ValidationConfig, folder: Path) -> tupl
     return averages, {source.stem: _picture(source, truths[source.stem], folder) for source in sources[:SHOWN]}
 
 
+def _result(source: Path, folder: Path) -> Path:
+    return output_path(folder, probe(source), OUTPUT)
+
+
 def _picture(source: Path, truth: Path, folder: Path) -> np.ndarray:
-    info = probe(source)
-    compare(info, output_path(folder, info, OutputOptions(audio=False)), truth, folder)
+    compare(probe(source), _result(source, folder), truth, source.stem)
     return cv2.cvtColor(cv2.imread(str(folder / COMPARED / f"{source.stem}.png")), cv2.COLOR_BGR2RGB)

@@ -276,7 +276,7 @@ def test_names_as_long_as_the_file_system_allows_work(tmp_path):
         ({"pixel_format": "yuv422p"}, "pixel_format must be one of"),
         ({"codec": "h264_nvenc"}, "codec must be one of"),
         ({"crf": 52}, "between 0 and 51"),
-        ({"fps": Fraction(0)}, "must be positive"),
+        ({"fps": Fraction(0)}, "must be between"),
         ({"crf": 3, "png": True}, "no effect"),
     ],
 )

@@ -4,20 +4,22 @@ import argparse
 import json
 import logging
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
-from vsr import jobs, pipelines, prompts, windows
-from vsr.compare import compare, comparison_table
+from vsr import jobs, memory, pipelines, prompts, windows
+from vsr.compare import check_ground_truth, compare, comparison_table
 from vsr.devices import choose_device, choose_dtype
-from vsr.errors import UsageError, VSRError
-from vsr.metrics import score
+from vsr.errors import SOME_FAILED, UsageError
+from vsr.jobs import Job
+from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
 from vsr.pipelines.lora import check_lora, fuse_lora
 from vsr.progress import Bars, JsonLines
-from vsr.report import Report, fingerprint
+from vsr.report import Report, fingerprint, hash_of
 from vsr.restore import Pipeline
 from vsr.restore_file import restore_video
 from vsr.settings import RestoreSettings, make_layout
@@ -34,86 +36,114 @@ class Batch:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self._args = args
+        self._args, self._outcome = args, jobs.Outcome()
         self._settings, self._output = _restore_settings(args), _output_options(args)
-        self._outcome = jobs.Outcome()
-        self._model = pipelines.find_model(args.model_path)
-        self._grid, self._config = pipelines.inspect(self._model)
-        if args.is_vae_st:
-            self._grid = replace(self._grid, max_pixels=None)
-        overlap = self._settings.checked_overlap(self._grid)
-        if args.overlap_t not in (None, overlap):
-            log.info("--overlap_t becomes %d: windows start at multiples of %d frames", overlap, self._grid.step)
+        self._model = pipelines.find_model(args.model_path, weights=False)
+        self._facts = pipelines.inspect(self._model)
+        self._grid = replace(self._facts.grid, max_pixels=None) if args.is_vae_st else self._facts.grid
+        self._check_steps()
         self._device = choose_device(args.device)
         self._dtype = choose_dtype(args.dtype, self._device)
+        self._lora = check_lora(args.lora_path) if args.lora_path else None
+        self._metrics = [name.strip() for name in args.eval_metrics.split(",") if name.strip()]
+        if self._metrics:
+            check_metrics(self._metrics)
+        sources = find_inputs(args.input_dir, args.image_folder)
+        given = _read_prompts(args.input_json)
         self._jobs = jobs.find_jobs(
-            find_inputs(args.input_dir, args.image_folder),
-            args.output_path,
-            self._output,
-            self._outcome,
-            untagged=args.untagged,
-            prompts=_read_prompts(args.input_json),
+            sources, args.output_path, self._output, self._outcome, untagged=args.untagged, prompts=given
         )
+        scale = self._facts.settings.scale
         self._layouts = {
-            job: make_layout(self._settings, self._grid, job.info.height, job.info.width, self._config["scale"])
-            for job in self._jobs
+            job: make_layout(self._settings, self._grid, job.info.height, job.info.width, scale) for job in self._jobs
         }
         prompts.check_prompts(self._model, {job.prompt for job in self._jobs})
-        if args.lora_path:
-            check_lora(args.lora_path)
         self._truths = self._find_truths()
         log.info("%s on %s in %s", self._model, self._device, str(self._dtype).removeprefix("torch."))
 
-    def _find_truths(self) -> dict[str, Path]:
-        args = self._args
-        if args.eval_metrics and not args.gt_dir:
-            raise UsageError("--eval_metrics compares with ground truth: give --gt_dir")
-        truths = {path.stem: path for path in find_inputs(args.gt_dir)} if args.gt_dir else {}
-        missing = [job.info.path.name for job in self._jobs if args.gt_dir and job.stem not in truths]
-        if missing:
-            raise UsageError(f"--gt_dir {args.gt_dir} has no file with the stem of {', '.join(missing)}")
+    def _check_steps(self) -> None:
+        """Settings that hang on the model: windows, and timesteps of its schedule."""
+        overlap = self._settings.checked_overlap(self._grid)
+        if self._settings.window and self._args.overlap_t not in (None, overlap):
+            log.info("--overlap_t becomes %d: windows start at multiples of %d frames", overlap, self._grid.step)
+        for flag, value in (("--sr_noise_step", self._settings.timestep), ("--noise_step", self._settings.noise_step)):
+            if value is not None and value >= self._facts.num_timesteps:
+                raise UsageError(
+                    f"{flag} must be below the {self._facts.num_timesteps} timesteps of the model, got {value}"
+                )
+
+    def _find_truths(self) -> dict[Job, Path]:
+        """The ground truth of every file, of the size and length that the result will have."""
+        if not self._args.gt_dir:
+            if self._metrics:
+                raise UsageError("--eval_metrics compares with ground truth: give --gt_dir")
+            return {}
+        found: dict[str, list[Path]] = {}
+        separate = self._args.image_folder if self._jobs and self._jobs[0].info.kind != "image" else "images"
+        for path in find_inputs(self._args.gt_dir, separate):
+            found.setdefault(stem_of(path), []).append(path)
+        for job in self._jobs:
+            if len(candidates := found.get(job.stem, [])) != 1:
+                what = f"{len(candidates)} files" if candidates else "no file"
+                raise UsageError(f"--gt_dir {self._args.gt_dir} has {what} of the name {job.stem}, for {job.name}")
+        truths = {job: found[job.stem][0] for job in self._jobs}
+        for job, truth in truths.items():
+            check_ground_truth(truth, self._layouts[job].size, job.info.frame_count)
         return truths
 
     def print_plan(self) -> int:
         """Say what would be done to each file, from its header; returns the exit code."""
+        say = self._progress(0)
         for job, layout in self._layouts.items():
             info, count = job.info, job.info.frame_count
-            print(f"{info.path.name}: {info.width}x{info.height}, {count or 'unknown number of'} frames")
             cuts = windows.count_windows(count, layout.window, layout.overlap, self._grid.step) if count else "?"
-            print(f"    -> {job.target}: {layout.describe()}; {cuts} window(s)")
+            lines = (
+                f"{job.name}: {info.width}x{info.height}, {count or 'unknown number of'} frames",
+                f"    -> {job.target}: {layout.describe()}; {cuts} window(s)",
+            )
+            facts = {"file": job.name, "frames": count, "output": str(job.target), "windows": cuts, **asdict(layout)}
+            say.table("plan", "\n".join(lines), facts)
         if self._settings.scene_cut == "auto":
-            print("Scene cuts are found while restoring and are not in this plan: each adds a window or two.")
+            log.info("Scene cuts are found while restoring and are not in this plan: each adds a window or two.")
         return self._outcome.exit_code
 
     def run(self) -> int:
         """Restore what is not done yet, compare and score where asked; returns the exit code."""
         args, outcome = self._args, self._outcome
-        report = Report(jobs.make_folder(args.output_path), self._identity())
-        left = jobs.drop_finished(self._jobs, report, outcome, resume=args.resume, overwrite=args.overwrite)
-        if outcome.skipped:
-            log.info("already done with these settings: %s", ", ".join(outcome.skipped))
-        progress = (JsonLines if args.json else Bars)(len(left))
+        report = Report(jobs.make_folder(args.output_path))
+        settings_of = partial(self._identity, self._shared_identity())
+        left = jobs.drop_finished(
+            self._jobs, report, outcome, settings_of, resume=args.resume, overwrite=args.overwrite
+        )
+        progress = self._progress(len(left))
         for name, error in outcome.failed.items():
-            progress.failed(name, str(error), error.exit_code)
+            progress.event("failed", file=name, error=str(error), exit_code=error.exit_code)
             report.failed(name, error)
+        for name in outcome.skipped:
+            log.info("%s: already done with these settings", name)
+            progress.event("skipped", file=name)
         if left:
-            self._restore(left, report, progress)
-        if args.eval_metrics:
-            self._evaluate()
+            self._restore(left, report, settings_of, progress)
+        if args.compare:
+            self._compare(report, progress)
+        code = max(outcome.exit_code, self._evaluate(progress))
         if len(self._jobs) > 1:
             for name, error in outcome.failed.items():
                 log.error("FAILED %s", jobs.describe(name, error))
         counts = f"{len(outcome.done)} restored, {len(outcome.skipped)} already done, {len(outcome.failed)} failed"
         log.info("%s; results and report.json are in %s", counts, args.output_path)
-        progress.end(outcome.exit_code)
-        return outcome.exit_code
+        progress.event("end", exit_code=code)
+        return code
 
-    def _restore(self, left: list[jobs.Job], report: Report, progress: Bars | JsonLines) -> None:
+    def _progress(self, num_files: int) -> Bars:
+        return (JsonLines if self._args.json else Bars)(num_files)
+
+    def _restore(self, left: list[Job], report: Report, settings_of: Any, progress: Bars) -> None:
         pipe, embeddings = self._load({job.prompt for job in left})
-        scores: dict[str, dict] = {}
 
-        def restore(job: jobs.Job) -> dict[str, Any]:
-            progress.start(job.info.path.name, job.info.frame_count)
+        def restore(job: Job) -> None:
+            progress.start(job.name, job.info.frame_count)
+            report.started(job.info.path, job.target, settings_of(job))
             facts = restore_video(
                 job.info,
                 job.target,
@@ -123,46 +153,73 @@ class Batch:
                 prompt_embedding=embeddings[job.prompt],
                 on_frames=progress.advance,
             )
+            report.done(job.info.path, facts)
             progress.done(facts)
-            if self._args.compare:
-                facts["compare"] = compare(job.info, job.target, self._truths.get(job.stem), job.target.parent)
-                scores[job.stem] = facts["compare"]
-            return facts
 
-        def tell(job: jobs.Job, failure: VSRError) -> None:
-            progress.failed(job.info.path.name, str(failure), failure.exit_code)
+        for job in left:
+            if jobs.attempt(partial(restore, job), job.name, self._outcome, report):
+                self._outcome.done.append(job.name)
+            else:
+                self._say_failure(job.name, progress)
 
-        jobs.restore_jobs(left, restore, report, self._outcome, tell)
-        if any(scores.values()):
-            print(comparison_table(scores))
+    def _say_failure(self, name: str, progress: Bars) -> None:
+        error = self._outcome.failed[name]
+        progress.stop()
+        progress.event("failed", file=name, error=str(error), exit_code=error.exit_code)
+        memory.release(self._device)
+
+    def _finished(self) -> list[Job]:
+        return [job for job in self._jobs if job.name in (*self._outcome.done, *self._outcome.skipped)]
 
     def _load(self, wanted: set[str]) -> tuple[Pipeline, dict[str, Tensor]]:
         disable_progress_bar()  # of the parts of a model; the files have their own
-        pipe = pipelines.load_pipeline(self._model, self._dtype, "cpu" if self._args.is_cpu_offload else self._device)
-        embeddings = prompts.prompt_embeddings(self._model, wanted, pipe.transformer.config.max_text_seq_length)
-        if self._args.lora_path:
-            fuse_lora(pipe, self._args.lora_path, self._args.lora_scale)
+        model = pipelines.find_model(self._args.model_path)
+        embeddings = pipelines.embeddings_of(model, wanted)  # first: a text encoder is gone again before the rest comes
+        pipe = pipelines.load_pipeline(model, self._dtype, "cpu" if self._args.is_cpu_offload else self._device)
+        if self._lora:
+            fuse_lora(pipe, self._lora, self._args.lora_scale)
         if self._args.is_vae_st:
             pipe.vae.enable_slicing()
             pipe.vae.enable_tiling()
         if self._args.is_cpu_offload:
-            pipe.enable_model_cpu_offload(device=self._device)
+            with memory.naming_memory("the VAE", "a smaller model"):
+                pipe.enable_model_cpu_offload(device=self._device)
         return pipe, embeddings
 
-    def _identity(self) -> dict[str, Any]:
-        """Everything that decides how a result looks, as JSON holds it."""
+    def _shared_identity(self) -> dict[str, Any]:
+        """Everything that decides how all results look, as JSON holds it."""
         args = self._args
         parts = {**asdict(self._settings), **asdict(self._output), "model": fingerprint(self._model)}
         parts |= {"dtype": str(self._dtype), "vae_tiling": args.is_vae_st, "untagged": args.untagged}
-        if args.lora_path:
-            parts |= {"lora": str(args.lora_path), "lora_scale": args.lora_scale}
+        if self._lora:
+            parts |= {"lora": hash_of(self._lora), "lora_scale": args.lora_scale}
         return json.loads(json.dumps(parts, default=str))
 
-    def _evaluate(self) -> None:
-        names = self._args.eval_metrics.split(",")
-        report = score(self._args.output_path, self._args.gt_dir, names, only={job.stem for job in self._jobs})
-        print(report.table())
+    @staticmethod
+    def _identity(shared: dict[str, Any], job: Job) -> dict[str, Any]:
+        return {**shared, "prompt": job.prompt}
+
+    def _compare(self, report: Report, progress: Bars) -> None:
+        scores: dict[str, dict] = {}
+        for job in self._finished():
+
+            def work(job: Job = job) -> None:
+                scores[job.stem] = compare(job.info, job.target, self._truths.get(job), job.stem)
+
+            if not jobs.attempt(work, f"{job.name} (comparison)", self._outcome, report):
+                self._say_failure(f"{job.name} (comparison)", progress)
+        if any(scores.values()):
+            progress.table("comparison", comparison_table(scores), scores)
+
+    def _evaluate(self, progress: Bars) -> int:
+        """Score the results; returns the exit code of it."""
+        pairs = [Pair(job.stem, job.target, self._truths[job]) for job in self._finished() if job in self._truths]
+        if not self._metrics or not pairs:
+            return 0
+        report = score_pairs(pairs, self._metrics, pred=self._args.output_path, gt=self._args.gt_dir)
+        progress.table("metrics", report.table(), report.as_dict())
         report.write(self._args.output_path / "metrics.json")
+        return SOME_FAILED if report.failures else 0
 
 
 def _restore_settings(args: argparse.Namespace) -> RestoreSettings:
@@ -201,8 +258,8 @@ def _read_prompts(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        given = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected a JSON file of the form {{file name: prompt}}, got {error}") from error
     if not isinstance(given, dict) or not all(isinstance(prompt, str) for prompt in given.values()):
         raise UsageError(f"{path}: expected a JSON object of the form {{file name: prompt}}")

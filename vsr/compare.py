@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
-from vsr.errors import InputError
+from vsr.errors import EncoderError, InputError
 from vsr.metrics.image import psnr, ssim
 from vsr.video_io import OutputOptions, VideoInfo, open_writer, probe, read_frames
 
@@ -23,45 +24,55 @@ Panels = dict[str, np.ndarray]
 """Name: frame (H, W, 3) uint8."""
 
 
-def compare(source: VideoInfo, restored: Path, ground_truth: Path | None, folder: Path) -> dict[str, dict[str, float]]:
-    """Write ``folder/compare/STEM.mp4`` and ``STEM.png``.
+def check_ground_truth(truth: Path, size: tuple[int, int], frame_count: int | None) -> None:
+    """Raise InputError when ground truth has another size (height, width) or length than the result will have."""
+    info = probe(truth)
+    if (info.height, info.width) != size:
+        raise InputError(f"{truth}: is {info.width}x{info.height}, the result will be {size[1]}x{size[0]}")
+    if None not in (info.frame_count, frame_count) and info.frame_count != frame_count:
+        raise InputError(f"{truth}: has {info.frame_count} frames, its low-quality clip {frame_count}")
+
+
+def compare(source: VideoInfo, restored: Path, ground_truth: Path | None, stem: str) -> dict[str, dict[str, float]]:
+    """Write ``compare/STEM.mp4`` and ``compare/STEM.png`` beside the result.
 
     Args:
         source: the low-quality input.
         restored, ground_truth: files of one size and length.
-        folder: of the results.
+        stem: name of the comparison.
 
     Returns:
         With a ground truth: for "bicubic" and "restored" the psnr (dB), the ssim and the frame_difference, the mean
         absolute error of adjacent-frame differences in levels of 255 (lower is steadier). Else nothing.
 
     Raises:
-        InputError: sizes or lengths differ.
+        InputError: sizes or lengths differ, or frames are too small to be scored.
+        EncoderError: the comparison cannot be written.
     """
-    result, folder = probe(restored), folder / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    result, folder = probe(restored), restored.parent / FOLDER
     scores: dict[str, _Scores] = {"bicubic": _Scores(), "restored": _Scores()} if ground_truth else {}
     with closing(_panels(source, result, ground_truth)) as frames:
         if source.kind == "image":
-            shown = _scored(next(frames), scores)
+            _, shown = next(frames)
+            _add(scores, shown)
         else:
-            shown = _write_video(folder / f"{restored.stem}.mp4", result, frames, scores)
-    picture = cv2.cvtColor(_picture(shown), cv2.COLOR_RGB2BGR)
-    (folder / f"{restored.stem}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+            shown = _write_video(folder / f"{stem}.mp4", result, frames, scores)
+    _write_picture(folder / f"{stem}.png", shown)
     return {name: score.summary() for name, score in scores.items()}
 
 
-def _panels(source: VideoInfo, result: VideoInfo, ground_truth: Path | None) -> Iterator[Panels]:
-    size = (result.width, result.height)
+def _panels(source: VideoInfo, result: VideoInfo, ground_truth: Path | None) -> Iterator[tuple[int, Panels]]:
+    """Yield (time stamp of the result, panels) for every frame."""
     streams = {"bicubic": source, "restored": result, **({"ground truth": probe(ground_truth)} if ground_truth else {})}
-    if ground_truth and (streams["ground truth"].width, streams["ground truth"].height) != size:
-        truth = streams["ground truth"]
-        raise InputError(f"{ground_truth} is {truth.width}x{truth.height}, the result {size[0]}x{size[1]}")
-    readers = [_eight_bit(info) for info in streams.values()]
+    if ground_truth:
+        check_ground_truth(ground_truth, (result.height, result.width), result.frame_count)
+    readers = [read_frames(info) for info in streams.values()]
     try:
         for frames in zip(*readers, strict=True):
-            panels = dict(zip(streams, frames, strict=True))
-            yield panels | {"bicubic": cv2.resize(panels["bicubic"], size, interpolation=cv2.INTER_CUBIC)}
+            panels = {name: _eight_bit(frame.pixels) for name, frame in zip(streams, frames, strict=True)}
+            size = (result.width, result.height)
+            panels["bicubic"] = cv2.resize(panels["bicubic"], size, interpolation=cv2.INTER_CUBIC)
+            yield frames[1].pts, panels
     except ValueError as error:
         raise InputError(f"{', '.join(info.path.name for info in streams.values())}: the lengths differ") from error
     finally:
@@ -69,37 +80,42 @@ def _panels(source: VideoInfo, result: VideoInfo, ground_truth: Path | None) -> 
             reader.close()
 
 
-def _eight_bit(info: VideoInfo) -> Iterator[np.ndarray]:
-    for frame in read_frames(info):
-        deep = frame.pixels.dtype != np.uint8
-        yield ((frame.pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8) if deep else frame.pixels
+def _eight_bit(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def _write_video(target: Path, result: VideoInfo, frames: Iterator[Panels], scores: dict[str, "_Scores"]) -> Panels:
-    """Write all panels side by side; return those of the middle frame."""
+def _write_video(target: Path, result: VideoInfo, frames: Iterator[tuple[int, Panels]], scores: dict) -> Panels:
+    """Write all panels side by side, at the times of the result; return those of the middle frame."""
     middle, shown = (result.frame_count or 1) // 2, {}
-    first = next(frames)
-    row = _row(first)
-    # the result's own rate, no sound: the pictures are what is compared
-    info = replace(result, width=row.shape[1], height=row.shape[0], audio=(), subtitles=())
+    pts, panels = next(frames)
+    height, width = _row(panels).shape[:2]
+    info = replace(result, width=width, height=height, depth=8, audio=(), subtitles=())
     options = OutputOptions(audio=False, crf=16)
-    with open_writer(target, info, width=info.width, height=info.height, options=options) as writer:
-        for number, panels in enumerate(_chain(first, frames)):
-            shown = panels if number <= middle else shown
-            _scored(panels, scores)
-            writer.write(_row(panels).astype(writer.dtype), number)
+    with open_writer(target, info, width=width, height=height, options=options) as writer:
+        for number, (time, shot) in enumerate(chain([(pts, panels)], frames)):
+            shown = shot if number <= middle else shown
+            _add(scores, shot)
+            writer.write(_row(shot), time)
     return shown
 
 
-def _chain(first: Panels, rest: Iterator[Panels]) -> Iterator[Panels]:
-    yield first
-    yield from rest
+def _write_picture(target: Path, panels: Panels) -> None:
+    picture = cv2.cvtColor(_picture(panels), cv2.COLOR_RGB2BGR)
+    temporary = target.with_name(f".{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        temporary.replace(target)
+    except OSError as error:
+        raise EncoderError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _scored(panels: Panels, scores: dict[str, "_Scores"]) -> Panels:
+def _add(scores: "dict[str, _Scores]", panels: Panels) -> None:
     for name, score in scores.items():
-        score.add(panels[name], panels["ground truth"])
-    return panels
+        try:
+            score.add(panels[name], panels["ground truth"])
+        except ValueError as error:
+            raise InputError(f"the frames cannot be scored: {error}") from error
 
 
 class _Scores:

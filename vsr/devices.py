@@ -12,8 +12,9 @@ def choose_device(name: str = "auto") -> torch.device:
     available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there()))
-    kind = name.split(":")[0]
-    if kind not in available or not available[kind]():
+    kind, _, number = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if kind not in available or not available[kind]() or (number and not (number.isdigit() and int(number) < count)):
         usable = ", ".join(k for k, there in available.items() if there())
         raise UsageError(f"device {name!r} is not available on this machine; use auto or one of: {usable}")
     return torch.device(name)
@@ -32,6 +33,6 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 def _has_bfloat16_units(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # private: torch has no public question for AMX
     return device.type == "cpu" and amx is not None and amx()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsr.errors import SOME_FAILED, EncoderError, InputError, UsageError, VSRError
+from vsr.metrics import stem_of
 from vsr.report import Report
 from vsr.video_io import OutputOptions, VideoInfo, output_path, probe
 
@@ -26,9 +27,14 @@ class Job:
     """Text for the model; the methods here use the empty one."""
 
     @property
+    def name(self) -> str:
+        """File name of the source."""
+        return self.info.path.name
+
+    @property
     def stem(self) -> str:
-        """Name of the source without its extension: what ground truth is found by."""
-        return self.info.path.stem if self.info.kind != "frames" else self.info.path.name
+        """What ground truth is found by."""
+        return stem_of(self.info.path)
 
 
 @dataclass
@@ -39,12 +45,17 @@ class Outcome:
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, VSRError] = field(default_factory=dict)
 
+    def fail(self, name: str, error: VSRError) -> None:
+        """Record and say a failure. Only its words are kept: an exception keeps alive whatever was on the device."""
+        log.error(describe(name, error))
+        self.failed[name] = type(error)(str(error))
+
     @property
     def exit_code(self) -> int:
         """0 when all is well; the code of the failure when it was the only file; 7 when some of several failed."""
         if not self.failed:
             return 0
-        alone = len(self.done) + len(self.skipped) + len(self.failed) == 1
+        alone = len({*self.done, *self.skipped, *self.failed}) == 1
         return next(iter(self.failed.values())).exit_code if alone else SOME_FAILED
 
 
@@ -60,36 +71,54 @@ def find_jobs(
     """Look into the header of every source. Unreadable ones go to ``outcome.failed``.
 
     Raises:
-        UsageError: two inputs would get one name, or a prompt is for a file that is not there.
+        UsageError: two inputs would get one name, a result would replace a source, or a prompt is for a file that is
+            not there.
     """
     jobs, prompts = [], prompts or {}
     for source in sources:
         try:
             info = probe(source, untagged=untagged)
         except InputError as error:
-            log.error(describe(source.name, error))
-            outcome.failed[source.name] = error
+            outcome.fail(source.name, error)
             continue
         jobs.append(Job(info=info, target=output_path(folder, info, output), prompt=prompts.get(source.name, "")))
     _refuse_shared_names(jobs)
+    for job in jobs:
+        refuse_replacing_a_source(job.target, [source.resolve() for source in sources])
     if unknown := set(prompts) - {source.name for source in sources}:
         raise UsageError(f"prompts are given for files that are not among the inputs: {', '.join(sorted(unknown))}")
     return jobs
 
 
+def refuse_replacing_a_source(target: Path, sources: list[Path]) -> None:
+    """Raise UsageError when a result would be written onto, into or around a source, whatever else is allowed."""
+    place = target.resolve()
+    for source in sources:
+        if place == source or place in source.parents or (source.is_dir() and source in place.parents):
+            raise UsageError(f"the result {target} would overwrite the source {source}; give another --output_path")
+
+
 def _refuse_shared_names(jobs: list[Job]) -> None:
-    owner: dict[str, Path] = {}
+    owner: dict[str, str] = {}
     for job in jobs:
         key = str(job.target).casefold()  # some file systems do not tell A from a
         if key in owner:
             raise UsageError(
-                f"{owner[key].name} and {job.info.path.name} would both become {job.target.name}; rename one of them "
-                f"or restore them into different folders"
+                f"{owner[key]} and {job.name} would both become {job.target.name}; rename one of them or restore them "
+                f"into different folders"
             )
-        owner[key] = job.info.path
+        owner[key] = job.name
 
 
-def drop_finished(jobs: list[Job], report: Report, outcome: Outcome, *, resume: bool, overwrite: bool) -> list[Job]:
+def drop_finished(
+    jobs: list[Job],
+    report: Report,
+    outcome: Outcome,
+    settings_of: Callable[[Job], dict[str, Any]],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> list[Job]:
     """The jobs that are left to do.
 
     Raises:
@@ -97,8 +126,8 @@ def drop_finished(jobs: list[Job], report: Report, outcome: Outcome, *, resume: 
     """
     left, foreign = [], []
     for job in jobs:
-        if resume and report.is_done(job.info.path, job.target):
-            outcome.skipped.append(job.info.path.name)
+        if resume and report.is_done(job.info.path, job.target, settings_of(job)):
+            outcome.skipped.append(job.name)
             continue
         if job.target.exists() and not overwrite:
             foreign.append(job.target.name)
@@ -111,31 +140,17 @@ def drop_finished(jobs: list[Job], report: Report, outcome: Outcome, *, resume: 
     return left
 
 
-def restore_jobs(
-    jobs: list[Job],
-    restore: Callable[[Job], dict[str, Any]],
-    report: Report,
-    outcome: Outcome,
-    on_failure: Callable[[Job, VSRError], None],
-) -> None:
-    """Restore one file after the other; a failure is recorded and the next file begins.
-
-    Args:
-        restore: does the work for one job and returns the facts for the report.
-        on_failure: told of each job that failed, and why.
-    """
-    for job in jobs:
-        name = job.info.path.name
-        try:
-            report.done(job.info.path, job.target, restore(job))
-            outcome.done.append(name)
-        except Exception as error:
-            failure = error if isinstance(error, VSRError) else _bug(error)
-            log.error(describe(name, failure))
-            outcome.failed[name] = failure
-            on_failure(job, failure)
-            with suppress(EncoderError):  # a full disk; the failure itself is already named
-                report.failed(name, failure)
+def attempt(work: Callable[[], Any], name: str, outcome: Outcome, report: Report) -> bool:
+    """Do the work for one file; a failure is named and recorded, and stops nothing. Returns whether it went well."""
+    try:
+        work()
+        return True
+    except Exception as error:
+        failure = error if isinstance(error, VSRError) else _bug(error)
+        outcome.fail(name, failure)
+        with suppress(EncoderError):  # a full disk; the failure itself is already named
+            report.failed(name, failure)
+        return False
 
 
 def describe(name: str, error: VSRError) -> str:

@@ -1,6 +1,7 @@
-"""What a person or a program sees while files are restored: a bar on stderr, or one JSON object a line on stdout."""
+"""What a person or a program sees while files are restored: bars and tables, or one JSON object a line on stdout."""
 
 import json
+import sys
 import time
 from typing import Any
 
@@ -8,7 +9,7 @@ from tqdm import tqdm
 
 
 class Bars:
-    """A bar for each file, with frames per second and the time left."""
+    """For people: a bar on stderr for each file, with frames per second and the time left; tables on stdout."""
 
     def __init__(self, num_files: int) -> None:
         self._num_files, self._begun, self._bar = num_files, 0, None
@@ -27,44 +28,41 @@ class Bars:
         """The file is finished."""
         self._bar.close()
         for note in facts["notes"]:
-            tqdm.write(f"  {note}")
+            tqdm.write(f"  {note}", file=sys.stderr)
 
-    def failed(self, name: str, reason: str, exit_code: int) -> None:
-        """The file could not be restored."""
+    def stop(self) -> None:
+        """No more of this file."""
         if self._bar is not None:
             self._bar.close()
 
-    def end(self, exit_code: int) -> None:
-        """All files are through."""
+    def event(self, event: str, **facts: Any) -> None:
+        """Something that people read elsewhere."""
+
+    def table(self, name: str, text: str, facts: Any) -> None:
+        """A table, or what it holds."""
+        print(text)
 
 
-class JsonLines:
-    """The same as events: start, progress, done, failed, end."""
-
-    def __init__(self, num_files: int) -> None:
-        self._num_files, self._begun = num_files, 0
+class JsonLines(Bars):
+    """For programs: the same as events start, progress, done, and those of others; nothing else goes to stdout."""
 
     def start(self, name: str, num_frames: int | None) -> None:
         self._begun += 1
         self._name, self._total, self._frames, self._start = name, num_frames, 0, time.perf_counter()
-        _print("start", file=name, number=self._begun, files=self._num_files, frames=num_frames)
+        self.event("start", file=name, number=self._begun, files=self._num_files, frames=num_frames)
 
     def advance(self, num_frames: int) -> None:
         self._frames += num_frames
         rate = self._frames / (time.perf_counter() - self._start)
         left = (self._total - self._frames) / rate if self._total else None
         facts = {"frames_per_second": round(rate, 3), "seconds_left": None if left is None else round(left, 1)}
-        _print("progress", file=self._name, done=self._frames, frames=self._total, **facts)
+        self.event("progress", file=self._name, done=self._frames, frames=self._total, **facts)
 
     def done(self, facts: dict[str, Any]) -> None:
-        _print("done", file=self._name, **facts)
+        self.event("done", file=self._name, **facts)
 
-    def failed(self, name: str, reason: str, exit_code: int) -> None:
-        _print("failed", file=name, error=reason, exit_code=exit_code)
+    def event(self, event: str, **facts: Any) -> None:
+        print(json.dumps({"event": event, **facts}), flush=True)
 
-    def end(self, exit_code: int) -> None:
-        _print("end", exit_code=exit_code)
-
-
-def _print(event: str, **facts: Any) -> None:
-    print(json.dumps({"event": event, **facts}, ensure_ascii=False), flush=True)
+    def table(self, name: str, text: str, facts: Any) -> None:
+        self.event(name, **facts)

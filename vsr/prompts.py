@@ -66,8 +66,8 @@ def read_embedding(path: Path) -> Tensor:
         embedding = load_file(path)[KEY]
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(f"{path}: expected a safetensors file with the key {KEY!r}, got {error}") from error
-    if embedding.ndim != 2:
-        raise ModelError(f"{path}: {KEY} must have the shape (L, D), got {tuple(embedding.shape)}")
+    if embedding.ndim != 2 or not embedding.is_floating_point():
+        raise ModelError(f"{path}: {KEY} must be floats (L, D), got {embedding.dtype} {tuple(embedding.shape)}")
     return embedding[None]
 
 
@@ -91,12 +91,15 @@ def _store_if_possible(model: Path, embedding: Tensor) -> None:
 @torch.no_grad()
 def _encode(model: Path, prompts: list[str], max_length: int) -> dict[str, Tensor]:
     """Run T5 once over all prompts, padded to ``max_length`` and without a mask, as CogVideoX was trained."""
-    from transformers import AutoTokenizer, T5EncoderModel
+    from transformers import T5EncoderModel, T5Tokenizer  # never AutoTokenizer: a folder can tell it to run its code
 
     log.info("loading the text encoder of %s for %d prompt(s)", model, len(prompts))
-    tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer", local_files_only=True)
-    encoder = T5EncoderModel.from_pretrained(
-        model / "text_encoder", dtype=torch.bfloat16, use_safetensors=True, local_files_only=True
-    )
+    try:
+        tokenizer = T5Tokenizer.from_pretrained(model / "tokenizer", local_files_only=True)
+        encoder = T5EncoderModel.from_pretrained(
+            model / "text_encoder", dtype=torch.bfloat16, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{model}: the text encoder cannot be loaded: {error}") from error
     options = {"padding": "max_length", "max_length": max_length, "truncation": True, "return_tensors": "pt"}
     return {prompt: encoder(tokenizer(prompt, **options).input_ids)[0] for prompt in prompts}

@@ -11,39 +11,56 @@ from vsr.errors import EncoderError, VSRError
 
 NAME = "report.json"
 SAMPLE = 1 << 20
+WEIGHED = ("vae", "transformer", "scheduler")
+"""Parts of a model folder that decide what it does; the embedding of the empty prompt may be added to it later."""
+
+Entry = dict[str, Any]
 
 
 class Report:
-    """The report of one output folder, replaced as a whole after every file, so that it is never half-written."""
+    """The report of one output folder, replaced as a whole at every change, so that it is never half-written.
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._path, self._settings = folder / NAME, settings
+    A file is entered when it begins: a run that is killed between the end of a result and the end of its entry still
+    finds the result its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
         self._entries = _read_entries(self._path)
 
-    def is_done(self, source: Path, target: Path) -> bool:
-        """The same source became ``target`` with the same model and settings, and the result is still there."""
+    def is_done(self, source: Path, target: Path, settings: Entry) -> bool:
+        """The same source became ``target`` with the same settings, and the result is still there."""
         entry = self._entries.get(source.name, {})
-        expected = {"status": "done", "settings": self._settings, "output": str(target)}
+        expected = {"settings": settings, "output": target.name}
         if any(entry.get(name) != value for name, value in expected.items()) or not target.exists():
             return False
-        known = entry.get("source_identity", {})
-        return known == identity(source, known_hash=known)
+        published = entry.get("status") == "started" and entry.get("replaces") != _stamp(target)
+        if entry.get("status") != "done" and not published:
+            return False
+        known = entry.get("source_identity")
+        return isinstance(known, dict) and known == identity(source, known)
 
-    def done(self, source: Path, target: Path, facts: dict[str, Any]) -> None:
-        """Record a finished file."""
-        entry = {"status": "done", "source_identity": identity(source), **facts, "output": str(target)}
-        self._record(source.name, entry)
+    def started(self, source: Path, target: Path, settings: Entry) -> None:
+        """Enter a file before it is restored."""
+        entry = {"status": "started", "output": target.name, "source_identity": identity(source)}
+        self._record(source.name, {**entry, "replaces": _stamp(target), "settings": settings})
+
+    def done(self, source: Path, facts: Entry) -> None:
+        """Complete the entry of a file."""
+        entry = self._entries[source.name]
+        kept = {name: entry[name] for name in ("output", "source_identity", "settings")}
+        self._record(source.name, {"status": "done", **facts, **kept})
 
     def failed(self, name: str, error: VSRError) -> None:
         """Record a source that could not be restored."""
         self._record(name, {"status": "failed", "error": str(error), "exit_code": error.exit_code})
 
-    def _record(self, name: str, entry: dict[str, Any]) -> None:
-        self._entries[name] = {**entry, "settings": self._settings}
+    def _record(self, name: str, entry: Entry) -> None:
+        self._entries[name] = entry
         temporary = self._path.with_name(f".{NAME}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"files": self._entries}, indent=1, ensure_ascii=False))
+            temporary.write_text(json.dumps({"files": self._entries}, indent=1), encoding="utf-8")
             temporary.replace(self._path)
         except OSError as error:
             raise EncoderError(f"{self._path} cannot be written: {error.strerror}") from error
@@ -52,39 +69,51 @@ class Report:
                 temporary.unlink()
 
 
-def _read_entries(path: Path) -> dict[str, dict[str, Any]]:
+def _read_entries(path: Path) -> dict[str, Entry]:
     try:
-        return json.loads(path.read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        entries = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # no report, or not ours: then nothing counts as done
 
 
-def identity(source: Path, known_hash: dict[str, Any] | None = None) -> dict[str, Any]:
+def _stamp(target: Path) -> list[int] | None:
+    """Tells a result from the one that replaced it."""
+    with suppress(OSError):
+        stat = target.stat()
+        return [stat.st_mtime_ns, stat.st_ino]
+    return None
+
+
+def identity(source: Path, known: Entry | None = None) -> Entry:
     """Size, time and SHA-256 of a file, or of all files of a folder.
 
-    The content is not read again when size and time are those of ``known_hash``.
+    The content is not read again when size and time are those of ``known``.
     """
     files = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
     stats = [path.stat() for path in files]
     found = {"bytes": sum(stat.st_size for stat in stats), "modified_ns": max(stat.st_mtime_ns for stat in stats)}
-    if known_hash and all(known_hash.get(name) == value for name, value in found.items()):
-        return known_hash
+    if known and all(known.get(name) == value for name, value in found.items()):
+        return known
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(hash_of(path).encode())
     found["sha256"] = digest.hexdigest()
-    if known_hash and found["sha256"] == known_hash.get("sha256"):
-        return known_hash  # copied or touched, but the same content
+    if known and found["sha256"] == known.get("sha256"):
+        return known  # copied or touched, but the same content
     return found
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(model: Path) -> str:
     """A hash that changes with the model: its JSON files, and size, header and three samples of its weight files."""
-    digest = hashlib.sha256()
-    for path in sorted(model.rglob("*.json")):
-        digest.update(str(path.relative_to(model)).encode() + path.read_bytes())
-    for path in sorted(model.rglob("*.safetensors")):
+    digest = hashlib.sha256((model / "model_index.json").read_bytes())
+    for path in sorted(path for part in WEIGHED for path in (model / part).rglob("*.*")):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(model)} {size}".encode())
         with path.open("rb") as file:

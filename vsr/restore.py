@@ -85,6 +85,8 @@ def _join(
 
 def _of_one_shape(clip: Iterable[np.ndarray], first: np.ndarray) -> Iterator[np.ndarray]:
     for number, frame in enumerate(clip):
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"frame {number}: expected (H, W, 3) in uint8 or uint16, got {frame.shape} {frame.dtype}")
         if frame.shape != first.shape:
             raise InputError(f"frame {number} has the shape {frame.shape}, the first one {first.shape}")
         yield frame

@@ -1,10 +1,10 @@
 """Restoring a file: reader, `restore_frames` and writer as stages, and a report of what was done."""
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vsr.errors import OutOfMemoryError
+from vsr import memory
+from vsr.errors import UsageError
+from vsr.jobs import refuse_replacing_a_source
 from vsr.restore import Pipeline, restore_frames
 from vsr.settings import RestoreSettings, make_layout
 from vsr.stages import WriteBehind, prefetch
-from vsr.video_io import OutputOptions, VideoInfo, open_writer, probe, read_frames
-
-if sys.platform == "linux":
-    import resource
+from vsr.video_io import FrameWriter, OutputOptions, VideoInfo, open_writer, probe, read_frames
 
 QUEUE = 8
 """Frames that wait between two stages at most."""
+
+LESS = "a smaller --tile_size_hw, a smaller --chunk_len, --is_vae_st or --is_cpu_offload"
 
 
 def restore_video(
@@ -48,39 +49,34 @@ def restore_video(
         fields: of the settings, if these are not given whole: scale=4, size=(1920, 1080), short_side=1080, and so on.
 
     Returns:
-        A report that JSON can hold: source, output, frames, sizes, windows, seconds per stage, peak memory, notes.
+        A report that JSON can hold: source, output, frames, sizes, windows, seconds, peak memory, notes.
 
     Raises:
         InputError, EncoderError, OutOfMemoryError, UsageError: see `vsr.errors`.
     """
     info = source if isinstance(source, VideoInfo) else probe(source)
+    if settings is not None and fields:
+        raise UsageError(f"give settings, or single fields of them ({', '.join(fields)}), not both")
     settings, target, clock = settings or RestoreSettings(**fields), Path(target), _Clock()
+    refuse_replacing_a_source(target, [info.path.resolve()])
     layout = make_layout(settings, pipe.grid, info.height, info.width, pipe.config.scale)
-    height, width = layout.size
-    windows, timestamps = [], deque()
+    device, windows = torch.device(getattr(pipe, "device", "cpu")), []
 
     def note_window(num_frames: int) -> None:
         windows.append(num_frames)
         if on_frames:
             on_frames(num_frames)
 
-    _reset_peak_memory()
+    restore = partial(restore_frames, pipe, settings=settings, prompt_embedding=prompt_embedding, on_window=note_window)
+    height, width = layout.size
+    memory.reset_peak(device)
     with (
+        memory.naming_memory(
+            f"a window of {settings.window or 'all'} frames in tiles of {layout.describe_tile()}", LESS
+        ),
         open_writer(target, info, width=width, height=height, options=output or OutputOptions()) as writer,
-        closing(prefetch(_pixels(info, timestamps), QUEUE)) as pixels,
-        WriteBehind(writer.write, QUEUE) as write,
     ):
-        restored = restore_frames(
-            pipe,
-            clock.iterate("read", pixels),
-            settings,
-            prompt_embedding=prompt_embedding,
-            dtype=writer.dtype,
-            on_window=note_window,
-        )
-        for frame in _naming_a_remedy(restored, layout.tile, settings.window):
-            with clock.of("write"):
-                write(frame, timestamps.popleft())
+        _pump(info, restore, writer, clock)
     return {
         "source": str(info.path),
         "output": str(target),
@@ -90,26 +86,28 @@ def restore_video(
         "windows": len(windows),
         "tile_size": [layout.tile[1], layout.tile[0]],
         "seconds": clock.summary(),
-        "peak_memory_gb": _peak_memory(),
+        "peak_memory_gb": memory.peak_gigabytes(device),
         "notes": [*info.warnings, *writer.notes],
     }
 
 
+def _pump(info: VideoInfo, restore: Callable[..., Iterator[np.ndarray]], writer: FrameWriter, clock: "_Clock") -> None:
+    """Read, restore and write at the same time. Frame i of the result has the time stamp of frame i of the source."""
+    timestamps: deque[int] = deque()
+    with (
+        closing(prefetch(_pixels(info, timestamps), QUEUE)) as pixels,
+        WriteBehind(writer.write, QUEUE) as write,
+    ):
+        for frame in restore(clock.iterate("read", pixels), dtype=writer.dtype):
+            with clock.of("write"):
+                write(frame, timestamps.popleft())
+
+
 def _pixels(info: VideoInfo, timestamps: deque[int]) -> Iterator[np.ndarray]:
-    """The frames of a source. Their timestamps go to ``timestamps``: frame i of the result is frame i of the source."""
+    """The pixels of a source; the time stamps go to ``timestamps``, in the same order."""
     for frame in read_frames(info):
         timestamps.append(frame.pts)
         yield frame.pixels
-
-
-def _naming_a_remedy(restored: Iterator[np.ndarray], tile: tuple[int, int], window: int) -> Iterator[np.ndarray]:
-    try:
-        yield from restored
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(
-            f"out of memory on a window of {window or 'all'} frames and a tile of {tile[1]}x{tile[0]} pixels; use a "
-            f"smaller --tile_size_hw, a smaller --chunk_len, --is_vae_st or --is_cpu_offload ({error})"
-        ) from error
 
 
 class _Clock:
@@ -138,18 +136,3 @@ class _Clock:
         total = time.perf_counter() - self._start
         waited = {f"waiting_to_{stage}": round(seconds, 3) for stage, seconds in self._waited.items()}
         return {"total": round(total, 3), "restoring": round(total - sum(self._waited.values()), 3), **waited}
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak_memory() -> dict[str, float]:
-    """Gigabytes: of this file on a CUDA device, of the process so far on the host (where the system tells)."""
-    peak = {}
-    if torch.cuda.is_available():
-        peak["device"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
-    if sys.platform == "linux":
-        peak["host"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3)
-    return peak

@@ -1,5 +1,6 @@
 """What a user may choose about a restoration, checked when it is made, and the geometry that follows from it."""
 
+import math
 from dataclasses import dataclass
 
 from vsr import windows
@@ -45,8 +46,11 @@ class RestoreSettings:
             raise UsageError(f"the output size must be given once, got {' and '.join(given)}")
         for name in given:
             value = getattr(self, name)
-            if min(value if isinstance(value, tuple) else (value,)) <= 0:
+            if not all(0 < number < math.inf for number in (value if isinstance(value, tuple) else (value,))):
                 raise UsageError(f"{name} must be above 0, got {value}")
+        for name in ("timestep", "noise_step"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
+                raise UsageError(f"{name} must be at least 0, got {getattr(self, name)}")
         self._check_choice("upscale_mode", (None, *UPSCALE_MODES))
         self._check_choice("scene_cut", ("auto", "off"))
         self._check_choice("color_fix", COLOR_FIXES)
@@ -86,10 +90,14 @@ class Layout:
     overlap: int
     """Frames that neighbouring windows share."""
 
+    def describe_tile(self) -> str:
+        """Width and height of a tile."""
+        return f"{self.tile[1]}x{self.tile[0]}"
+
     def describe(self) -> str:
         """One line for people."""
         count = len(self.rows) * len(self.cols)
-        tiles = f"{count} tiles of {self.tile[1]}x{self.tile[0]}" if count > 1 else "no tiles"
+        tiles = f"{count} tiles of {self.describe_tile()}" if count > 1 else "no tiles"
         window = f"windows of {self.window} frames, overlap {self.overlap}" if self.window else "one window a scene"
         return f"{self.size[1]}x{self.size[0]}, {window}, {tiles}"
 

@@ -56,7 +56,8 @@ def check_window(window: int, overlap: int, step: int) -> int:
         )
     rounded = legal_length(max(overlap, 1), step)
     if overlap < 0 or (rounded >= window and window > 1):
-        raise UsageError(f"the overlap must be at least 0 and below the window of {window} frames, got {overlap}")
+        counted = f"{overlap}, which counts as {rounded}" if rounded != overlap else str(overlap)
+        raise UsageError(f"the overlap must be at least 0 and below the window of {window} frames, got {counted}")
     return min(rounded, window - 1) if window > 1 else 0
 
 
@@ -127,6 +128,11 @@ def fit_tile(
         axis = 0 if tile[0] > tile[1] else 1
         counts[axis] += 1
         length, shared = (height, width)[axis], -(-overlap[axis] // multiple) * multiple
-        exact = (length + (counts[axis] - 1) * shared) / counts[axis]
-        tile[axis] = int(-(-exact // multiple)) * multiple
+        smaller = -(-(length + (counts[axis] - 1) * shared) // (counts[axis] * multiple)) * multiple
+        if smaller >= tile[axis]:
+            raise UsageError(
+                f"frames of {width}x{height} must be tiled here, but an overlap of {overlap[axis]} pixels leaves no "
+                f"tile of at most {max_pixels} pixels; give a smaller --overlap_hw"
+            )
+        tile[axis] = smaller
     return tile[0], tile[1]

@@ -1,5 +1,6 @@
 """Scores of restored videos against their ground truth."""
 
-from vsr.metrics.scoring import score
+from vsr.metrics.pairs import Pair, stem_of
+from vsr.metrics.scoring import check_metrics, score, score_pairs
 
-__all__ = ["score"]
+__all__ = ["Pair", "check_metrics", "score", "score_pairs", "stem_of"]

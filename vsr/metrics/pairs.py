@@ -19,6 +19,11 @@ class Pair:
     gt: Path
 
 
+def stem_of(path: Path) -> str:
+    """What a clip pairs by: its name without extension; a folder has none, so that scene.01 is a whole name."""
+    return path.name if path.is_dir() else path.stem
+
+
 def pair_by_stem(pred: Path, gt: Path) -> tuple[list[Pair], list[Failure]]:
     """Pair the clips of two folders by file name without extension; two single clips pair whatever they are called.
 
@@ -64,5 +69,5 @@ def _names(paths: Iterable[Path]) -> str:
 def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     by_stem = defaultdict(list)
     for path in paths:
-        by_stem[path.name if path.is_dir() else path.stem].append(path)
+        by_stem[stem_of(path)].append(path)
     return by_stem

@@ -1,7 +1,7 @@
 """Score predictions against ground truth, frame by frame: two folders in, one report out."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +52,6 @@ def score(
     crop: int = 0,
     test_y_channel: bool = False,
     every: int = 1,
-    only: Collection[str] | None = None,
     on_clip: Callable[[str], None] = lambda name: None,
 ) -> Report:
     """Score every clip of ``pred`` against the clip of ``gt`` with the same stem; frames are streamed.
@@ -63,7 +62,6 @@ def score(
         crop: pixels left out along each border.
         test_y_channel: compare the limited-range BT.601 luma (PSNR: instead of RGB; SSIM: instead of the Y of YIQ).
         every: score every k-th frame only; all frames are still decoded and counted.
-        only: score the clips of these stems, whatever else the folders hold.
         on_clip: called with the name of each clip before it is scored.
 
     Returns:
@@ -75,15 +73,44 @@ def score(
         InputError: ``pred`` or ``gt`` is missing or has nothing to score.
     """
     pred, gt = Path(pred), Path(gt)
-    _check_settings(metrics, crop, every)
+    check_metrics(metrics, crop, every)
+    pairs, failures = pair_by_stem(pred, gt)
+    return score_pairs(
+        pairs,
+        metrics,
+        pred=pred,
+        gt=gt,
+        failures=failures,
+        crop=crop,
+        test_y_channel=test_y_channel,
+        every=every,
+        on_clip=on_clip,
+    )
+
+
+def score_pairs(
+    pairs: Sequence[Pair],
+    metrics: Sequence[str],
+    *,
+    pred: Path,
+    gt: Path,
+    failures: Sequence[Failure] = (),
+    crop: int = 0,
+    test_y_channel: bool = False,
+    every: int = 1,
+    on_clip: Callable[[str], None] = lambda name: None,
+) -> Report:
+    """Score clips that are paired already; see `score`.
+
+    Args:
+        pred, gt: where the clips come from, for the report.
+        failures: what has failed before.
+    """
+    check_metrics(metrics, crop, every)
     functions = {
         name: partial(FRAME_METRICS[name].function, crop=crop, test_y_channel=test_y_channel) for name in metrics
     }
-    pairs, failures = pair_by_stem(pred, gt)
-    if only is not None:
-        pairs = [pair for pair in pairs if pair.name in only]
-        failures = [failure for failure in failures if failure.name in only]
-    clips: dict[str, dict[str, Statistics]] = {}
+    failures, clips = list(failures), {}
     for pair in pairs:
         on_clip(pair.name)
         scores, failed = _score_clip(pair, functions, every)
@@ -99,7 +126,8 @@ def score(
     )
 
 
-def _check_settings(metrics: Sequence[str], crop: int, every: int) -> None:
+def check_metrics(metrics: Sequence[str], crop: int = 0, every: int = 1) -> None:
+    """Raise UsageError for an unknown metric or a setting out of range."""
     unknown = [name for name in metrics if name not in FRAME_METRICS]
     if unknown or not metrics or len(set(metrics)) < len(metrics):
         raise UsageError(f"metrics must be distinct names out of {', '.join(FRAME_METRICS)}, got {', '.join(metrics)}")

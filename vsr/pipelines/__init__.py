@@ -3,18 +3,26 @@
 import json
 import logging
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel, DiffusionPipeline
+from diffusers import AutoencoderKLCogVideoX
+from torch import Tensor
 
-from vsr import codec
+from vsr import codec, prompts
 from vsr.devices import choose_device, choose_dtype
 from vsr.errors import ModelError
+from vsr.memory import is_out_of_memory, naming_memory
 from vsr.pipelines.dove import DOVEPipeline
+from vsr.pipelines.settings import PipelineSettings
 from vsr.windows import Grid
 
 log = logging.getLogger(__name__)
+
+INDEX = "model_index.json"
 
 PIPELINES = {"DOVEPipeline": DOVEPipeline, "CogVideoXPipeline": DOVEPipeline}
 """Name in model_index.json: class. A folder published as CogVideoXPipeline is a DOVE model."""
@@ -22,11 +30,34 @@ PIPELINES = {"DOVEPipeline": DOVEPipeline, "CogVideoXPipeline": DOVEPipeline}
 LOCAL_FOLDERS = {"pretrained_models", "checkpoint", "results"}
 """A missing folder below one of these is a mistake in a path, never a name on the hub."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A part of a model folder."""
+
+    classes: tuple[str, ...]
+    """Classes of diffusers that it may be."""
+    config: str
+    """Its configuration file."""
+
+
 COMPONENTS = {
-    "vae": {"AutoencoderKLCogVideoX"},
-    "transformer": {"CogVideoXTransformer3DModel"},
-    "scheduler": {"CogVideoXDPMScheduler", "CogVideoXDDIMScheduler"},
+    "vae": Component(classes=("AutoencoderKLCogVideoX",), config="config.json"),
+    "transformer": Component(classes=("CogVideoXTransformer3DModel",), config="config.json"),
+    "scheduler": Component(classes=("CogVideoXDPMScheduler", "CogVideoXDDIMScheduler"), config="scheduler_config.json"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is known about a model without its weights."""
+
+    grid: Grid
+    """The sizes that it takes."""
+    settings: PipelineSettings
+    """What it was trained for."""
+    num_timesteps: int
+    """Timesteps of its schedule."""
 
 
 def load_pipeline(
@@ -41,72 +72,105 @@ def load_pipeline(
 
     Raises:
         ModelError: the folder is missing, incomplete or of another kind.
+        OutOfMemoryError: the model does not fit.
     """
     folder = find_model(str(folder))
     device = choose_device(str(device))
     dtype = choose_dtype(dtype, device)
-    kind = PIPELINES[read_index(folder)["_class_name"]]
-    try:
-        pipe = kind.from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
-    return pipe.to(device)
+    inspect(folder)
+    kind = PIPELINES[_read_object(folder / INDEX)["_class_name"]]
+    with naming_memory(
+        "the model", "--is_cpu_offload, which keeps the transformer in host memory, or --dtype bfloat16"
+    ):
+        try:
+            return kind.from_pretrained(folder, dtype=dtype).to(device)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise ModelError(f"{folder}: the model cannot be loaded: {error}") from error
 
 
-def find_model(name: str) -> Path:
-    """The folder of a model; downloads it first when ``name`` is ``org/name`` on the hub and no such path exists."""
+def embeddings_of(folder: Path, wanted: Iterable[str]) -> dict[str, Tensor]:
+    """Embeddings (1, L, D) of prompts for the model in ``folder``, which need not be loaded."""
+    length = _read_object(folder / "transformer" / "config.json").get("max_text_seq_length", 226)
+    return prompts.prompt_embeddings(folder, wanted, length)
+
+
+def find_model(name: str, *, weights: bool = True) -> Path:
+    """The folder of a model; downloads it first when ``name`` is ``org/name`` on the hub and no such path exists.
+
+    Args:
+        weights: False: the small files are enough for now.
+    """
     folder = Path(name)
     if folder.is_dir():
         return folder
-    looks_local = folder.parent.exists() or folder.parts[0] in LOCAL_FOLDERS
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not looks_local:
+    could_be_on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and folder.parts[0] not in LOCAL_FOLDERS
+    if could_be_on_hub and not folder.parent.exists():
         log.info("%s is not a folder here: asking the Hugging Face hub for it", name)
-        return _download(name)
+        return _download(name, weights=weights)
     raise ModelError(
         f"{name}: no such model folder. Expected a folder with model_index.json, vae, transformer and scheduler; "
         f"the README says where the DOVE weights are and how the folder must look"
     )
 
 
-def _download(name: str) -> Path:
-    kept = {"text_encoder": None, "tokenizer": None}
+def _download(name: str, *, weights: bool) -> Path:
+    """Fetch what a folder needs, and no more: the text encoder only where no embedding replaces it."""
+    from huggingface_hub import snapshot_download
+
+    small = [INDEX, *(f"{part}/*.json" for part in COMPONENTS), f"{prompts.FOLDER}/*"]
+    large = [f"{part}/*.safetensors" for part in COMPONENTS]
     try:
-        return Path(DiffusionPipeline.download(name, use_safetensors=True, trust_remote_code=False, **kept))
+        folder = Path(snapshot_download(name, allow_patterns=small))
+        if weights:
+            snapshot_download(name, allow_patterns=small + large)
+            if not prompts.find_embedding(folder):
+                text = ["tokenizer/*", "text_encoder/*.json", "text_encoder/*.safetensors"]
+                snapshot_download(name, allow_patterns=small + large + text)
     except Exception as error:  # the hub's client raises a dozen kinds
         raise ModelError(f"{name}: neither a folder here nor a model that the hub gave: {error}") from error
+    return folder
 
 
-def read_index(folder: Path) -> dict:
-    """``model_index.json``, checked: a known pipeline made of known classes, each with its folder.
+def inspect(folder: Path) -> ModelFacts:
+    """Check a model folder by its small files; no weights are read.
 
-    Diffusers imports whatever classes this file names, so nothing but the known ones gets that far.
+    Diffusers imports whatever classes an index names, and follows a configuration that is a name instead of a mapping,
+    even to the hub. So all of these files are read here first, and only known classes and mappings get any further.
     """
-    path = folder / "model_index.json"
-    try:
-        index = json.loads(path.read_text())
-        kind = index["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: expected the index of a diffusers pipeline, got {error!r}") from error
+    index = _read_object(folder / INDEX)
+    kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in PIPELINES:
-        raise ModelError(f"{path}: a {kind} is not supported; expected one of {', '.join(PIPELINES)}")
-    for name, classes in COMPONENTS.items():
-        library, class_name = index.get(name) or (None, None)
-        if library != "diffusers" or class_name not in classes:
-            raise ModelError(f"{path}: {name} must be {' or '.join(sorted(classes))} of diffusers, got {class_name}")
-        if not (folder / name).is_dir():
-            raise ModelError(f"{folder / name}: missing; the model folder is incomplete")
-    return index
-
-
-def inspect(folder: Path) -> tuple[Grid, dict]:
-    """The sizes that a model takes and its ``model_index.json``, from the configuration files alone: no weights."""
-    index = read_index(folder)
+        raise ModelError(f"{folder / INDEX}: a {kind} is not supported; expected one of {', '.join(PIPELINES)}")
+    for name, component in COMPONENTS.items():
+        named = index.get(name)
+        if named not in [["diffusers", known] for known in component.classes]:
+            raise ModelError(
+                f"{folder / INDEX}: {name} must be {' or '.join(component.classes)} of diffusers, got {named}"
+            )
+    configs = {name: _read_object(folder / name / part.config) for name, part in COMPONENTS.items()}
     try:
-        transformer = CogVideoXTransformer3DModel.load_config(folder / "transformer", local_files_only=True)
-        vae_config = AutoencoderKLCogVideoX.load_config(folder / "vae", local_files_only=True)
+        known = {field.name: index[field.name] for field in fields(PipelineSettings) if field.name in index}
+        settings = PipelineSettings(**known)
         with torch.device("meta"):
-            vae = AutoencoderKLCogVideoX.from_config(vae_config)
-        multiple = codec.spatial_factor(vae) * transformer["patch_size"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder}: the configuration of the networks cannot be read: {error}") from error
-    return Grid(multiple=multiple, step=codec.frame_step(vae), max_pixels=codec.UNTILED_PIXELS), index
+            vae = AutoencoderKLCogVideoX.from_config(configs["vae"])
+        multiple = codec.spatial_factor(vae) * int(configs["transformer"]["patch_size"])
+        steps = int(configs["scheduler"].get("num_train_timesteps", 1000))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder}: the configuration makes no sense: {error}") from error
+    if max(settings.timestep, settings.noise_step) >= steps:
+        raise ModelError(f"{folder / INDEX}: a timestep is not below the {steps} of the schedule")
+    grid = Grid(multiple=multiple, step=codec.frame_step(vae), max_pixels=codec.UNTILED_PIXELS)
+    return ModelFacts(grid=grid, settings=settings, num_timesteps=steps)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object, and nothing else that JSON can be."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: missing or damaged; the model folder is incomplete ({error})") from error
+    if not isinstance(tree, dict):
+        raise ModelError(f"{path}: expected a JSON object, got {tree!r}")
+    return tree

@@ -1,6 +1,6 @@
 """DOVE: one pass of the CogVideoX transformer from the low-quality latent to the restored one (arXiv:2505.16239)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from vsr import codec, denoiser, one_step, prompts
 from vsr.errors import UsageError
+from vsr.pipelines.settings import DEFAULTS, PipelineSettings
 from vsr.restore import RestoreSettings, restore_frames
 from vsr.windows import Grid
 
@@ -40,13 +41,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
 
     Args:
         text_encoder, tokenizer: None in normal use; only an embedding that is stored nowhere needs them.
-        scale: super-resolution factor the model was trained for.
-        upscale_mode: interpolation of the input to the output size.
-        timestep: t at which the low-quality latent counts as noisy.
-        noise_step: t of noise added to it first; 0: none.
-        posterior: "mode" or "sample" of the VAE's posterior.
-        coefficients: "model" rounds sqrt(abar) and sqrt(1 - abar) to the dtype of the networks, as the published DOVE
-            was trained; "float32" is exact. A folder that does not say counts as published, so it gets "model".
+        scale, upscale_mode, timestep, noise_step, posterior, coefficients: see `PipelineSettings`.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer"
@@ -60,24 +55,18 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
         text_encoder: T5EncoderModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        scale: float = 4.0,
-        upscale_mode: str = "bilinear",
-        timestep: int = 399,
-        noise_step: int = 0,
-        posterior: str = "mode",
-        coefficients: str = "model",
+        scale: float = DEFAULTS.scale,
+        upscale_mode: str = DEFAULTS.upscale_mode,
+        timestep: int = DEFAULTS.timestep,
+        noise_step: int = DEFAULTS.noise_step,
+        posterior: str = DEFAULTS.posterior,
+        coefficients: str = DEFAULTS.coefficients,
     ) -> None:
         super().__init__()
-        for name, value, choices in (
-            ("posterior", posterior, ("mode", "sample")),
-            ("coefficients", coefficients, ("model", "float32")),
-        ):
-            if value not in choices:
-                raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
         self.register_modules(
             vae=vae, transformer=transformer, scheduler=scheduler, text_encoder=text_encoder, tokenizer=tokenizer
         )
-        self.register_to_config(
+        settings = PipelineSettings(
             scale=scale,
             upscale_mode=upscale_mode,
             timestep=timestep,
@@ -85,6 +74,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             posterior=posterior,
             coefficients=coefficients,
         )
+        self.register_to_config(**asdict(settings))
         self.prompt_embedding: Tensor | None = None
         """(1, L, D) of the empty prompt."""
 
@@ -181,13 +171,20 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             generator: on the CPU; of posterior samples and noise, where there are any.
 
         Returns:
-            x_sr: (B, 3, F, H, W) in [0, 1], on the device of the pipeline.
+            x_sr: (B, 3, F, H, W) float32 in [0, 1], on the device of the pipeline.
         """
         self._check_size(x_lq)
         z_lq = self.encode(x_lq.to(self._execution_device), generator)
-        z_sr = self.denoise(z_lq, prompt_embedding, timestep, noise_step, generator)
-        self.maybe_free_model_hooks()  # an offloaded transformer makes room for the decoder
-        return (self.decode(z_sr) * 0.5 + 0.5).clamp(0, 1)
+        try:
+            z_sr = self.denoise(z_lq, prompt_embedding, timestep, noise_step, generator)
+        finally:
+            self._make_room()
+        return (self.decode(z_sr).float() * 0.5 + 0.5).clamp(0, 1)
+
+    def _make_room(self) -> None:
+        """Send offloaded networks back to host memory before the decoder runs; the VAE stays where it is."""
+        for hook in getattr(self, "_all_hooks", []):
+            hook.offload()
 
     def _check_size(self, x_lq: Tensor) -> None:
         grid, (frames, height, width) = self.grid, x_lq.shape[-3:]
@@ -203,13 +200,16 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         """Restore a whole clip held in memory.
 
         Args:
-            frames: (F, H, W, 3) uint8, or PIL images.
+            frames: (F, H, W, 3) uint8 or uint16, or PIL images; what comes out has the same type.
             scale: super-resolution factor; None: the pipeline's own.
             settings: further fields of `vsr.RestoreSettings`.
         """
-        given_pictures = len(frames) > 0 and isinstance(frames[0], Image.Image)
+        if not len(frames):
+            raise UsageError("there are no frames to restore")
+        given_pictures = isinstance(frames[0], Image.Image)
         arrays = [np.asarray(f.convert("RGB")) for f in frames] if given_pictures else frames
-        restored = list(restore_frames(self, arrays, RestoreSettings(scale=scale, **settings)))
+        dtype = arrays[0].dtype.type
+        restored = list(restore_frames(self, arrays, RestoreSettings(scale=scale, **settings), dtype=dtype))
         if given_pictures:
             return VideoOutput(frames=[Image.fromarray(frame) for frame in restored])
         return VideoOutput(frames=np.stack(restored))

@@ -37,7 +37,9 @@ def fuse_lora(pipe: DiffusionPipeline, path: Path, scale: float = 1.0) -> None:
         with safe_open(file, "pt") as weights:
             knows_alpha = METADATA in (weights.metadata() or {})
         pipe.load_lora_weights(file.parent, weight_name=file.name)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        if not pipe.get_list_adapters():
+            raise ValueError("none of them is for its transformer")
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{file}: these LoRA weights do not fit the model: {error}") from error
     if not knows_alpha:
         log.warning("%s does not say its alpha: applied at %g; DOVE's own trainer uses alpha / rank = 0.5", file, scale)

@@ -48,16 +48,16 @@ class Encoder:
     def __init__(
         self, arguments: list[str], *, width: int, height: int, pixel_format: str, rate: Fraction, time_base: Fraction
     ) -> None:
-        self._process = _start(arguments)
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
         self._progress: dict[str, str] = {}
-        self._readers = [self._reading(self._keep_errors), self._reading(self._keep_progress)]
         self._muxed = _Chunks()
         self._container = av.open(self._muxed, "w", format="nut", buffer_size=1 << 20)
         self._stream = self._container.add_stream("rawvideo", rate=rate)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, pixel_format
         self._stream.time_base = self._stream.codec_context.time_base = time_base
         self._time_base = time_base  # the muxer may choose a finer one for the stream
+        self._process = _start(arguments)  # late: were the lines above to fail, it would run on unseen
+        self._readers = [self._reading(self._keep_errors), self._reading(self._keep_progress)]
 
     def send(self, data: bytes, pts: int) -> None:
         """Send one frame; blocks while ffmpeg is behind."""

@@ -14,6 +14,9 @@ _STREAMS = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts")
 VIDEO_EXTENSIONS = frozenset((*_FILES, *_STREAMS))
 IMAGE_EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"))
 
+LONGEST_NAME = 255
+"""Bytes; file systems have no longer names, and the system answers such a question with an error."""
+
 ImageFolder = Literal["auto", "clip", "images"]
 
 
@@ -27,9 +30,11 @@ def find_inputs(source: str | Path, image_folder: ImageFolder = "auto") -> list[
             the names are consecutively numbered.
     """
     path = Path(source)
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise InputError(f"input not found: {path.name[:40]}...: no file has a name of {len(path.name)} letters")
     if path.is_dir():
         found = _inputs_in(path, image_folder)
-    elif path.exists() or path.is_symlink():
+    elif os.path.lexists(path):
         return [path]
     elif glob.has_magic(str(source)):
         found = _inputs_matching(str(source))
@@ -89,7 +94,10 @@ def _is_clip(path: Path, parent: Path) -> bool:
     """A sub-folder with images and no videos; a link back to the folder itself or above it is none."""
     if not path.is_dir() or parent.resolve().is_relative_to(path.resolve()):
         return False
-    entries = _visible(path)
+    try:
+        entries = _visible(path)
+    except InputError:
+        return True  # it fails later, by name, and costs only itself
     holds_videos = any(_is_media(entry, VIDEO_EXTENSIONS) for entry in entries)
     return not holds_videos and any(_is_media(entry, IMAGE_EXTENSIONS) for entry in entries)
 

@@ -23,6 +23,10 @@ PICTURE_SUBTITLES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitl
 MATROSKA_SUBTITLES = TEXT_SUBTITLES | PICTURE_SUBTITLES
 
 
+SLOWEST, FASTEST = Fraction(1, 1000), 10_000
+"""Frames per second that containers can say."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """How results are written."""
@@ -47,8 +51,8 @@ class OutputOptions:
             raise UsageError(f"codec must be one of {', '.join(CODECS)}, got {self.codec!r}")
         if self.crf is not None and not 0 <= self.crf <= LARGEST_CRF:
             raise UsageError(f"crf must be between 0 and {LARGEST_CRF}, got {self.crf}")
-        if self.fps is not None and self.fps <= 0:
-            raise UsageError(f"fps must be positive, got {self.fps}")
+        if self.fps is not None and not SLOWEST <= self.fps <= FASTEST:
+            raise UsageError(f"fps must be between {SLOWEST} and {FASTEST} frames per second, got {self.fps}")
         if self.crf is not None and (self.png or self.pixel_format == "rgb"):
             raise UsageError("crf has no effect on lossless output (rgb, png); leave one of them out")
 

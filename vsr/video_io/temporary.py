@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vsr.errors import EncoderError
+from vsr.errors import EncoderError, UsageError
 
 
 @contextmanager
@@ -17,6 +18,7 @@ def complete_or_nothing(target: Path) -> Iterator[Path]:
 
     Leaving by an exception of any kind removes the folder. Folders that a killed run left behind are removed first.
     """
+    _refuse_foreign_folder(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         marker = _marker(target)
@@ -50,6 +52,12 @@ def _publish(result: Path, target: Path) -> None:
         sync(target.parent)
     except OSError as error:
         raise EncoderError(f"cannot finish {target}: {error.strerror}") from error
+
+
+def _refuse_foreign_folder(target: Path) -> None:
+    """Only a folder of frames, as a writer here makes it, is ever replaced."""
+    if target.is_dir() and not all(re.fullmatch(r"\d{6,}\.png", entry.name) for entry in target.iterdir()):
+        raise UsageError(f"{target} is a folder with other files than frames; it is not replaced, give another name")
 
 
 def _marker(target: Path) -> str:

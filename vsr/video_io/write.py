@@ -11,7 +11,6 @@ from vsr.video_io.command import encode_arguments
 from vsr.video_io.encoder import Encoder
 from vsr.video_io.images import encode_png
 from vsr.video_io.info import VideoInfo
-from vsr.video_io.inputs import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from vsr.video_io.output import OutputOptions, copied_streams, fits_mp4
 from vsr.video_io.temporary import complete_or_nothing, sync
 from vsr.video_io.timestamps import OutputClock
@@ -90,8 +89,8 @@ def _writer_for(
         return ImageWriter(result, width=width, height=height, deep=deep)
     if suffix in CONTAINERS and not options.png:
         return VideoWriter(result, CONTAINERS[suffix], info, width=width, height=height, options=options)
-    if suffix in VIDEO_EXTENSIONS | IMAGE_EXTENSIONS and not options.png:
-        raise UsageError(f"cannot write {target.name}; expected a name that ends in .mp4, .mkv or .png, or a folder")
+    if not options.png:
+        raise UsageError(f"cannot write {target}; expected a name that ends in .mp4, .mkv or .png, or the setting png")
     return FolderWriter(result, width=width, height=height, deep=deep)
 
 

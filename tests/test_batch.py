@@ -1,0 +1,331 @@
+"""Many files: what is never overwritten, what counts as done, what a failure leaves, comparisons and scores."""
+
+import gc
+import json
+import os
+import shutil
+import weakref
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+import inference_script
+from tests.media import clip, pixels_of, times_of
+from tests.test_pipelines import add_text_encoder, lora_file, publish_as_cogvideox
+from tests.tiny import identity_pipeline, random_pipeline
+from vsr import jobs, prompts, restore_video
+from vsr.errors import EncoderError, InputError, UsageError
+from vsr.pipelines import dove
+from vsr.report import Report, fingerprint, identity
+from vsr.video_io import OutputOptions, probe
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "random"
+    random_pipeline(levels=3).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
+@pytest.fixture
+def restore(tmp_path, model):
+    """Run the script on ``tmp_path/in`` into ``tmp_path/out``."""
+
+    def run(*flags, source=tmp_path / "in", output=tmp_path / "out"):
+        base = [f"--input_dir={source}", f"--model_path={model}", f"--output_path={output}", "--upscale=2"]
+        return inference_script.main([*base, *flags])
+
+    (tmp_path / "in").mkdir()
+    return run
+
+
+def report_of(tmp_path):
+    return json.loads((tmp_path / "out" / "report.json").read_text())["files"]
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_as_it_is_published_is_restored(tmp_path, restore, model):
+    publish_as_cogvideox(model)
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    assert restore("--dry_run") == 0
+    assert restore() == 0
+
+
+def test_a_source_is_never_overwritten_whatever_the_flags_say(tmp_path, restore):
+    source = clip(tmp_path / "in" / "one.mp4", size="32x24")
+    before = source.read_bytes()
+    assert restore("--overwrite", output=tmp_path / "in") == 2
+    assert source.read_bytes() == before
+    walk = tmp_path / "in" / "walk"
+    walk.mkdir()
+    for i, frame in enumerate(pixels_of(source)):
+        cv2.imwrite(str(walk / f"{i:06d}.png"), frame)
+    count = len(names_in(walk))
+    assert restore("--overwrite", "--png_save", source=walk, output=tmp_path / "in") == 2
+    assert len(names_in(walk)) == count
+    with pytest.raises(UsageError, match="overwrite the source"):
+        restore_video(source, source, identity_pipeline(), scale=1)
+
+
+def test_a_folder_that_is_named_as_the_result_keeps_what_is_in_it(tmp_path):
+    source = clip(tmp_path / "one.mp4", size="32x24")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "precious.txt").write_text("x")
+    with pytest.raises(UsageError, match="other files than frames"):
+        restore_video(source, folder, identity_pipeline(), scale=1)
+    with pytest.raises(UsageError, match="other files than frames"):
+        restore_video(source, folder, identity_pipeline(), scale=1, output=OutputOptions(png=True))
+    assert names_in(folder) == ["precious.txt"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="cannot write"):
+        restore_video(source, tmp_path / "empty", identity_pipeline(), scale=1)
+
+
+def test_a_changed_source_or_setting_is_not_finished(tmp_path):
+    source, target = tmp_path / "a.mp4", tmp_path / "out.mp4"
+    source.write_bytes(b"one")
+    report = Report(tmp_path)
+    report.started(source, target, {"model": "x"})
+    assert not Report(tmp_path).is_done(source, target, {"model": "x"})
+    target.write_bytes(b"result")
+    report.done(source, {"frames": 1})
+    assert Report(tmp_path).is_done(source, target, {"model": "x"})
+    assert not Report(tmp_path).is_done(source, target, {"model": "y"})
+    source.write_bytes(b"two")
+    assert not Report(tmp_path).is_done(source, target, {"model": "x"})
+
+
+def test_a_result_whose_run_was_killed_before_its_entry_was_complete_is_its_own(tmp_path):
+    source, target = tmp_path / "a.mp4", tmp_path / "out.mp4"
+    source.write_bytes(b"one")
+    target.write_bytes(b"older result")
+    Report(tmp_path).started(source, target, {})
+    assert not Report(tmp_path).is_done(source, target, {})  # the older result is still there
+    target.unlink()
+    target.write_bytes(b"result")
+    os.utime(target, ns=(1, 1))
+    assert Report(tmp_path).is_done(source, target, {})
+
+
+def test_the_fingerprint_sees_weights_and_configuration_but_not_a_stored_embedding(model):
+    before = fingerprint(model)
+    prompts.write_embedding(model, "", torch.zeros(1, 2, 3))
+    assert fingerprint(model) == before
+    weights = model / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    assert fingerprint(model) != before
+
+
+def test_a_folder_of_frames_has_an_identity_too(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    first = identity(tmp_path)
+    (tmp_path / "b.png").write_bytes(b"other")
+    assert identity(tmp_path)["sha256"] != first["sha256"]
+
+
+@pytest.mark.parametrize("damage", ["", "[", "{}", '{"files": []}', '{"files": {"one.mp4": 3}}', "[" * 100_000])
+def test_a_damaged_report_means_that_nothing_is_done(tmp_path, damage):
+    (tmp_path / "report.json").write_text(damage)
+    (tmp_path / "one.mp4").write_bytes(b"x")
+    assert not Report(tmp_path).is_done(tmp_path / "one.mp4", tmp_path / "one.mp4", {})
+
+
+def test_a_report_that_cannot_be_written_is_an_encoder_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EncoderError, match="cannot be written"):
+        Report(tmp_path / "file" / "folder").failed("source", InputError("bad"))
+
+
+def test_prompt_and_lora_count_as_settings(tmp_path, restore, model, capsys):
+    add_text_encoder(model)
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    file = tmp_path / "prompts.json"
+    for prompt, code in (("a cat", 0), ("a cat", 0), ("a", 2)):
+        file.write_text(json.dumps({"one.mp4": prompt}))
+        assert restore(f"--input_json={file}") == code
+    lora = lora_file(tmp_path / "lora.safetensors", None)
+    assert restore(f"--lora_path={lora}", "--overwrite") == 0
+    assert restore(f"--lora_path={lora}") == 0
+    lora_file(lora, {"other": "content"})
+    assert restore(f"--lora_path={lora}") == 2
+
+
+def test_the_first_run_with_a_text_encoder_does_not_make_the_second_one_redo_it(tmp_path, restore, model):
+    shutil.rmtree(model / prompts.FOLDER)
+    add_text_encoder(model)
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    assert restore() == 0
+    written = (tmp_path / "out" / "one.mp4").stat().st_mtime_ns
+    assert restore() == 0
+    assert (tmp_path / "out" / "one.mp4").stat().st_mtime_ns == written
+
+
+def test_a_failed_file_does_not_keep_its_tensors_alive(tmp_path, restore, monkeypatch):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    clip(tmp_path / "in" / "two.mp4", size="32x24")
+    windows = []
+
+    def exhausted(self, x_lq, *args):
+        windows.append(weakref.ref(x_lq))
+        gc.collect()
+        assert len(windows) == 1 or windows[0]() is None
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(dove.DOVEPipeline, "restore", exhausted)
+    assert restore() == 7
+    assert len(windows) == 2
+    assert all("--tile_size_hw" in entry["error"] for entry in report_of(tmp_path).values())
+
+
+def test_a_model_that_does_not_fit_names_offload(tmp_path, restore, monkeypatch, caplog):
+    def full(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    monkeypatch.setattr(dove.DOVEPipeline, "to", full)
+    assert restore() == 4
+    assert "--is_cpu_offload" in caplog.text
+
+
+def test_a_name_that_is_not_unicode_does_not_stop_the_batch(tmp_path, restore):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    (tmp_path / "in" / os.fsdecode(b"\xff\xfe.mp4")).write_text("no video")
+    assert restore() == 7
+    assert (tmp_path / "out" / "one.mp4").is_file()
+
+
+def test_a_lora_of_another_model_is_an_error(tmp_path, restore):
+    from safetensors.torch import save_file
+
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    save_file({"unet.x.lora_A.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    assert restore(f"--lora_path={tmp_path / 'other.safetensors'}") == 5
+    assert not (tmp_path / "out" / "one.mp4").exists()
+
+
+def test_comparison_and_scores(tmp_path, restore, capsys):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    (tmp_path / "gt").mkdir()
+    clip(tmp_path / "gt" / "one.mp4", size="64x48")
+    truth = f"--gt_dir={tmp_path / 'gt'}"
+    assert restore("--compare", truth, "--eval_metrics=psnr,ssim") == 0
+    compared = tmp_path / "out" / "compare"
+    assert names_in(compared) == ["one.mp4", "one.png"]
+    assert probe(compared / "one.mp4").width == 3 * 64
+    assert times_of(compared / "one.mp4") == times_of(tmp_path / "in" / "one.mp4")
+    assert "bicubic" in capsys.readouterr().out
+    assert "one" in (tmp_path / "out" / "metrics.json").read_text()
+    shutil.rmtree(compared)
+    assert restore("--compare", truth) == 0  # nothing is left to restore, but this is
+    assert names_in(compared) == ["one.mp4", "one.png"]
+
+
+@pytest.mark.parametrize("size", ["62x48", "64x46"])
+def test_ground_truth_of_another_size_is_refused_before_the_work(tmp_path, restore, size):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    (tmp_path / "gt").mkdir()
+    clip(tmp_path / "gt" / "one.mp4", size=size)
+    assert restore("--compare", f"--gt_dir={tmp_path / 'gt'}") == 3
+    clip(tmp_path / "gt" / "one.mp4", size="64x48", seconds="0.36")
+    assert restore("--compare", f"--gt_dir={tmp_path / 'gt'}") == 3
+    (tmp_path / "gt" / "one.mp4").rename(tmp_path / "gt" / "two.mp4")
+    assert restore("--compare", f"--gt_dir={tmp_path / 'gt'}") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_that_fails_leaves_the_result_finished(tmp_path, restore, monkeypatch):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+
+    def fail(*args):
+        raise InputError("cannot compare")
+
+    monkeypatch.setattr("vsr.batch.compare", fail)
+    assert restore("--compare") == 7
+    monkeypatch.undo()
+    assert report_of(tmp_path)["one.mp4"]["status"] == "done"
+    assert restore("--compare") == 0
+
+
+def test_folders_of_frames_pair_and_compare_by_their_whole_names(tmp_path, restore):
+    frames = pixels_of(clip(tmp_path / "one.mp4", size="32x24"))[:3]
+    for name in ("scene.01", "scene.02"):
+        for folder, scale in ((tmp_path / "in", 1), (tmp_path / "gt", 2)):
+            (folder / name).mkdir(parents=True)
+            for i, frame in enumerate(frames):
+                large = cv2.resize(frame, None, fx=scale, fy=scale)
+                cv2.imwrite(str(folder / name / f"{i:03d}.png"), large)
+    assert restore("--png_save", "--compare", f"--gt_dir={tmp_path / 'gt'}", "--eval_metrics=psnr") == 0
+    assert names_in(tmp_path / "out" / "compare") == ["scene.01.mp4", "scene.01.png", "scene.02.mp4", "scene.02.png"]
+
+
+def test_images_pair_with_images(tmp_path, restore):
+    rng = np.random.default_rng(0)
+    (tmp_path / "gt").mkdir()
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / "in" / f"{i:04d}.png"), rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        cv2.imwrite(str(tmp_path / "gt" / f"{i:04d}.png"), rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    flags = ["--image_folder=images", f"--gt_dir={tmp_path / 'gt'}", "--eval_metrics=psnr", "--compare"]
+    assert restore(*flags) == 0
+    assert names_in(tmp_path / "out" / "compare") == ["0000.png", "0001.png"]
+
+
+def test_deep_sources_and_lossless_results_are_compared(tmp_path, restore):
+    clip(tmp_path / "in" / "one.mp4", "-pix_fmt", "yuv420p10le", "-c:v", "libx265", size="32x24")
+    assert restore("--compare", "--save_format=yuv420p10le") == 0
+    assert restore("--compare", "--save_format=rgb") == 0
+    assert (tmp_path / "out" / "compare" / "one.mp4").is_file()
+
+
+def test_an_unreadable_sub_folder_costs_only_itself(tmp_path, restore, monkeypatch):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    (tmp_path / "in" / "locked").mkdir()
+    listed = Path.iterdir
+
+    def locked(self):
+        if self.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", locked)
+    assert restore() == 7
+    assert (tmp_path / "out" / "one.mp4").is_file()
+
+
+def test_settings_are_given_whole_or_by_field_but_not_both(tmp_path):
+    from vsr import RestoreSettings
+
+    source = clip(tmp_path / "one.mp4", size="32x24")
+    with pytest.raises(UsageError, match="not both"):
+        restore_video(source, tmp_path / "out.mp4", identity_pipeline(), RestoreSettings(), scale=2)
+
+
+def test_the_offloaded_transformer_goes_and_the_vae_stays():
+    pipe = random_pipeline()
+    pipe.enable_model_cpu_offload(device="cpu")
+    moved = []
+    pipe.vae.to = lambda *args, **kwargs: moved.append(args)
+    x_lq = torch.zeros(1, 3, 9, 32, 32)
+    assert_close(pipe.restore(x_lq), pipe.restore(x_lq))
+    assert moved == []
+
+
+def test_an_outcome_says_7_only_when_some_of_several_failed():
+    outcome = jobs.Outcome()
+    outcome.fail("a", InputError("x"))
+    assert outcome.exit_code == 3
+    outcome.done.append("b")
+    assert outcome.exit_code == 7

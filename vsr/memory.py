@@ -1,0 +1,51 @@
+"""Running out of memory, told apart from other errors and named with a remedy; and how much was used."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vsr.errors import OutOfMemoryError
+
+if sys.platform == "linux":
+    import resource
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """An allocation failed, on a device or (torch says so in words only) on the host."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+@contextmanager
+def naming_memory(what: str, remedy: str) -> Iterator[None]:
+    """Turn a failed allocation inside into an `OutOfMemoryError` that says what did not fit and what needs less."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"out of memory: {what} does not fit; use {remedy} ({error})") from error
+
+
+def reset_peak(device: torch.device) -> None:
+    """Count the peak of a CUDA device from here."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gigabytes(device: torch.device) -> dict[str, float]:
+    """Of a CUDA device since `reset_peak`, and of the whole process on the host so far (where the system tells)."""
+    peak = {}
+    if device.type == "cuda":
+        peak["device"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
+    if sys.platform == "linux":
+        peak["host"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3)
+    return peak
+
+
+def release(device: torch.device) -> None:
+    """Give cached blocks back after a failure, so that the next file starts with all there is."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.empty_cache()

@@ -1,0 +1,42 @@
+"""What training and inference must share about a model. Saved with its weights in ``model_index.json``."""
+
+import math
+from dataclasses import dataclass
+
+from vsr.frames import UPSCALE_MODES
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineSettings:
+    """The settings of `DOVEPipeline`. A published `CogVideoXPipeline` has none: it gets these defaults."""
+
+    scale: float = 4.0
+    """Super-resolution factor the model was trained for."""
+    upscale_mode: str = "bilinear"
+    """Interpolation of the input to the output size."""
+    timestep: int = 399
+    """t at which the low-quality latent counts as noisy."""
+    noise_step: int = 0
+    """t of noise added to it first; 0: none."""
+    posterior: str = "mode"
+    """"mode" or "sample" of the VAE's posterior."""
+    coefficients: str = "model"
+    """"model" rounds sqrt(abar) and sqrt(1 - abar) to the dtype of the networks, as the published DOVE was trained;
+    "float32" is exact."""
+
+    def __post_init__(self) -> None:
+        self._check_choice("upscale_mode", UPSCALE_MODES)
+        self._check_choice("posterior", ("mode", "sample"))
+        self._check_choice("coefficients", ("model", "float32"))
+        for name in ("timestep", "noise_step"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise ValueError(f"{name} must be a whole number of at least 0, got {getattr(self, name)!r}")
+        if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be a number above 0, got {self.scale!r}")
+
+    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
+        if getattr(self, name) not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+
+
+DEFAULTS = PipelineSettings()
