@@ -9,33 +9,51 @@ import pytest
 
 import eval_metrics
 import inference_script
+from finetune import train
+from finetune.recipe import load_recipe
+from finetune.scripts import prepare_dataset, prepare_sft_ckpt
 from tests.tiny import random_pipeline
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PARSERS = {"inference_script.py": inference_script.parse_args, "eval_metrics.py": eval_metrics.parse_args}
+PARSERS = {
+    "inference_script.py": inference_script.parse_args,
+    "eval_metrics.py": eval_metrics.parse_args,
+    "finetune/scripts/prepare_dataset.py": prepare_dataset.parse_args,
+    "finetune/scripts/prepare_sft_ckpt.py": prepare_sft_ckpt.parse_args,
+}
 
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def commands():
+def commands(program):
     lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("python ") and line.split()[1] in PARSERS]
+    inline = re.findall(r"`(python finetune/[^`]*)`", README)
+    return [line for line in [*lines, *inline] if line.startswith(program)]
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", [c for c in commands("python ") if c.split()[1] in PARSERS])
 def test_every_command_parses(command):
     _, script, *flags = shlex.split(command, comments=True)
     PARSERS[script](flags)
 
 
-def test_every_flag_in_the_tables_exists():
-    known = set(re.findall(r"--[a-z_]+", README.split("## Models")[0]))
+@pytest.mark.parametrize("command", commands("bash finetune/"))
+def test_every_training_command_names_a_recipe_that_loads(command):
+    _, script, *arguments = shlex.split(command)
+    recipe = arguments.pop(0) if arguments and arguments[0].endswith(".yaml") else f"configs/dove_{script[-5:-3]}.yaml"
+    assert recipe in (ROOT / script).read_text() or (ROOT / recipe).is_file()
+    args = train.parse_args([recipe, *arguments])
+    load_recipe(ROOT / args.recipe, args.overrides)
+
+
+def test_every_flag_in_the_section_on_use_exists():
+    section = README.split("## Use")[1].split("## Train")[0]
     source = Path(inference_script.__file__).read_text() + Path(eval_metrics.__file__).read_text()
-    elsewhere = {"--no"}  # pip install --no-deps
-    assert {flag for flag in known if f'"{flag}"' not in source} <= elsewhere | {"--help"}
+    known = set(re.findall(r"--[a-z_]+", section)) - {"--help"}
+    assert {flag for flag in known if f'"{flag}"' not in source} == set()
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
@@ -50,4 +68,4 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
 def test_the_map_names_what_is_there():
     (tree,) = re.findall(r"## Map\n\n```\n(.*?)```", README, flags=re.DOTALL)
     for name in re.findall(r"^ *([\w/]+(?:\.py|\.sh|/))", tree, flags=re.MULTILINE):
-        assert (ROOT / name).exists() or (ROOT / "vsr" / name).exists(), name
+        assert any((ROOT / folder / name).exists() for folder in ("", "vsr", "finetune")), name

@@ -1,6 +1,6 @@
 """Write the list of a training set after decoding every file once.
 
-    python -m finetune.scripts.prepare_dataset --dir datasets/train/HQ-VSR [--save LIST.txt] [--min_frames N]
+    python finetune/scripts/prepare_dataset.py --dir datasets/train/HQ-VSR [--save LIST.txt] [--min_frames N]
         [--min_height H --min_width W]
 
 Lists the videos under DIR, or its images if it has no videos; one path per line, relative to the folder of the list,
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # called by its path, as DOVE's README does
 
 from finetune.data.clips import open_clip
 from finetune.data.sources import files_in
