@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from vsr import jobs, memory, pipelines, prompts, windows
 from vsr.compare import check_ground_truth, compare, comparison_table
 from vsr.devices import choose_device, choose_dtype
-from vsr.errors import SOME_FAILED, UsageError
+from vsr.errors import SOME_FAILED, EncoderError, UsageError
 from vsr.jobs import Job
 from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
 from vsr.pipelines.lora import check_lora, fuse_lora
@@ -125,7 +126,7 @@ class Batch:
         if left:
             self._restore(left, report, settings_of, progress)
         if args.compare:
-            self._compare(report, progress)
+            self._compare(progress)
         code = max(outcome.exit_code, self._evaluate(progress))
         if len(self._jobs) > 1:
             for name, error in outcome.failed.items():
@@ -157,10 +158,12 @@ class Batch:
             progress.done(facts)
 
         for job in left:
-            if jobs.attempt(partial(restore, job), job.name, self._outcome, report):
+            if jobs.attempt(partial(restore, job), job.name, self._outcome):
                 self._outcome.done.append(job.name)
-            else:
-                self._say_failure(job.name, progress)
+                continue
+            self._say_failure(job.name, progress)
+            with suppress(EncoderError):  # a full disk; the failure itself is already named
+                report.failed(job.name, self._outcome.failed[job.name])
 
     def _say_failure(self, name: str, progress: Bars) -> None:
         error = self._outcome.failed[name]
@@ -199,14 +202,14 @@ class Batch:
     def _identity(shared: dict[str, Any], job: Job) -> dict[str, Any]:
         return {**shared, "prompt": job.prompt}
 
-    def _compare(self, report: Report, progress: Bars) -> None:
+    def _compare(self, progress: Bars) -> None:
         scores: dict[str, dict] = {}
         for job in self._finished():
 
             def work(job: Job = job) -> None:
                 scores[job.stem] = compare(job.info, job.target, self._truths.get(job), job.stem)
 
-            if not jobs.attempt(work, f"{job.name} (comparison)", self._outcome, report):
+            if not jobs.attempt(work, f"{job.name} (comparison)", self._outcome):
                 self._say_failure(f"{job.name} (comparison)", progress)
         if any(scores.values()):
             progress.table("comparison", comparison_table(scores), scores)

@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vsr.errors import SOME_FAILED, EncoderError, InputError, UsageError, VSRError
+from vsr.errors import SOME_FAILED, InputError, UsageError, VSRError
 from vsr.metrics import stem_of
 from vsr.report import Report
 from vsr.video_io import OutputOptions, VideoInfo, output_path, probe
@@ -140,16 +139,13 @@ def drop_finished(
     return left
 
 
-def attempt(work: Callable[[], Any], name: str, outcome: Outcome, report: Report) -> bool:
-    """Do the work for one file; a failure is named and recorded, and stops nothing. Returns whether it went well."""
+def attempt(work: Callable[[], Any], name: str, outcome: Outcome) -> bool:
+    """Do the work for one file; a failure is named and stops nothing. Returns whether it went well."""
     try:
         work()
         return True
     except Exception as error:
-        failure = error if isinstance(error, VSRError) else _bug(error)
-        outcome.fail(name, failure)
-        with suppress(EncoderError):  # a full disk; the failure itself is already named
-            report.failed(name, failure)
+        outcome.fail(name, error if isinstance(error, VSRError) else _bug(error))
         return False
 
 
