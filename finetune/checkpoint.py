@@ -33,7 +33,7 @@ def find_checkpoint(run: Path, resume: str | None) -> Path | None:
         resume: None, "latest", or a path.
 
     Raises:
-        UsageError: the path is no checkpoint, or a fresh start would write into a folder that has some.
+        UsageError: the path is no checkpoint, or the run's folder has checkpoints that do not lead to it.
     """
     existing = list_checkpoints(run)
     if resume is None and existing:
@@ -46,6 +46,11 @@ def find_checkpoint(run: Path, resume: str | None) -> Path | None:
     path = Path(resume)
     if not NAME.fullmatch(path.name) or not (path / STATE).is_file():
         raise UsageError(f"resume: {path} is not a checkpoint: expected a folder checkpoint-N with {STATE} in it")
+    if existing and (path.resolve().parent != run.resolve() or step_of(path) < step_of(existing[-1])):
+        raise UsageError(
+            f"resume: {run} has {existing[-1].name}, which does not lead to {path}; move it away, or give another "
+            f"output_dir"
+        )
     return path
 
 
@@ -58,7 +63,8 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, state: dict[
     """
     target, temporary = run / f"checkpoint-{step}", run / f".checkpoint-{step}.incomplete"
     if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for stale in run.glob(".checkpoint-*.incomplete"):  # of a run that was killed while it wrote
+            shutil.rmtree(stale)
         temporary.mkdir(parents=True)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(temporary))
@@ -76,7 +82,20 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, state: dict[
 def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> dict[str, Any]:
     """Restore what accelerate knows; return the rest."""
     accelerator.load_state(str(checkpoint))
+    accelerator.step = 0  # of micro-batches: a checkpoint lies between updates, however many the run had per update
     return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+
+
+def trim_log(run: Path, step: int) -> None:
+    """Drop what ``log.jsonl`` has after ``step``, and a last line that was cut off: the run goes on from there."""
+    log = run / "log.jsonl"
+    if not log.is_file():
+        return
+    lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    temporary = log.with_name(".log.jsonl.incomplete")
+    temporary.write_text("".join(kept))
+    temporary.replace(log)
 
 
 def append_log(run: Path, entry: dict[str, Any]) -> None:

@@ -75,8 +75,9 @@ class TrainConfig:
         for name, smallest in (least | {"keep_checkpoints": 1, "warmup_steps": 0, "seed": 0}).items():
             if getattr(self, name) < smallest:
                 raise UsageError(f"{name}: expected at least {smallest}, got {getattr(self, name)}")
-        if self.lr <= 0:
-            raise UsageError(f"lr: expected a number above 0, got {self.lr}")
+        for name in ("lr", "max_grad_norm"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name}: expected a number above 0, got {getattr(self, name)}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise UsageError(f"ema_decay: expected a number between 0 and 1, or null, got {self.ema_decay}")
 
@@ -143,6 +144,8 @@ class Recipe:
             raise UsageError("loss: dove_latent has no such settings; remove the section, or use method: dove_pixel")
         if self.method == "dove_pixel" and self.loss is None:
             raise UsageError("missing loss; dove_pixel needs the section, for example with perceptual: none")
+        if self.method == "dove_pixel" and self.data.latent_cache:
+            raise UsageError("data: latent_cache: dove_pixel trains on pixels, which latents cannot replace; remove it")
         if self.method == "dove_latent" and self.data.image_ratio:
             raise UsageError("data: image_ratio: dove_latent trains on videos only; write 0.0")
         through_time = self.method == "dove_latent" or (self.loss is not None and self.loss.temporal_decode)

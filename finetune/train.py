@@ -4,40 +4,46 @@
     python -m finetune.train configs/toy_s1.yaml train.steps=5            one process
 
 A recipe is one YAML file; further arguments override fields of it. Exit codes: 0 done; 2 wrong recipe; 3 data cannot be
-read; 5 the model to start from is missing; 130 stopped by a signal, a checkpoint is written.
+read; 4 out of memory; 5 the model to start from is missing; 130 stopped by a signal, with a checkpoint, or by Ctrl-C.
 """
 
 import argparse
-import importlib.util
 import logging
-import os
+import multiprocessing
+import signal
 import sys
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.utils import logging as diffusers_logging
 
-from finetune.checkpoint import find_checkpoint
+from finetune.checkpoint import find_checkpoint, step_of, trim_log
+from finetune.checks import check, open_cache, pipeline_settings
 from finetune.data.sampler import training_loader
+from finetune.engine import DTYPES, SHARDED, make_accelerator
 from finetune.export import export
-from finetune.losses.perceptual import build_perceptual, missing_weights_message
+from finetune.losses.perceptual import build_perceptual
 from finetune.methods.base import Method
 from finetune.methods.dove_latent import DOVELatent
 from finetune.methods.dove_pixel import DOVEPixel
 from finetune.recipe import Recipe, dump_recipe, load_recipe
 from finetune.trainable import make_trainable
 from finetune.trainer import Trainer
-from finetune.validate import check_validation, validate
-from vsr.errors import INTERRUPTED, UsageError, VSRError
-from vsr.pipelines import find_model, inspect, load_pipeline
+from finetune.validate import validate
+from vsr.errors import INTERRUPTED, VSRError
+from vsr.memory import naming_memory
+from vsr.pipelines import load_pipeline
 
 log = logging.getLogger("finetune")
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 EXPORT = "model"
 """Folder of the run that holds the exported model."""
+SMALLER = (
+    "a smaller train.batch_size with train.accumulation, a smaller data.height and data.width, train.lora.rank=128, or "
+    "more GPUs with configs/accelerate/fsdp2.yaml"
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("recipe", type=Path, help="YAML file of configs/")
     parser.add_argument("overrides", nargs="*", metavar="section.field=value", help="for example train.lr=1.0e-6")
     parser.add_argument("--dry_run", action="store_true", help="check everything, print the resolved recipe, stop")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # options may stand before, between and after the overrides
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,38 +66,36 @@ def main(argv: list[str] | None = None) -> int:
         if args.dry_run:
             print(dump_recipe(recipe), end="")
             return 0
-        return run(recipe)
+        with naming_memory("a training step", SMALLER):
+            return run(recipe)
     except VSRError as error:
-        log.error("error: %s", error)
+        log.error("error: %s", own_words(error))
         return error.exit_code
+    except KeyboardInterrupt:
+        log.error("interrupted; go on from the last checkpoint with resume=latest")
+        return INTERRUPTED
+    finally:
+        end_workers()
+
+
+def end_workers() -> None:
+    """End what is left of the loader's processes: one that hangs in a decoder would keep this one from ending."""
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    signal.signal(signal.SIGCHLD, previous)
+
+
+def own_words(error: VSRError) -> str:
+    """The message of an error; one from a worker of the loader comes with a traceback around it."""
+    return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
 
 
 def quiet_diffusers() -> None:
     """Only errors: its warnings are about ways of use that are not ours."""
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
-
-
-def check(recipe: Recipe) -> None:
-    """Refuse what would fail later, before any weights are loaded."""
-    grid = inspect(find_model(str(recipe.init_from))).grid
-    if recipe.method == "dove_latent" or recipe.loss.temporal_decode:
-        recipe.check_frames(grid.step)
-    for name in ("height", "width"):
-        if getattr(recipe.data, name) % grid.multiple:
-            raise UsageError(f"data: {name}: this model takes multiples of {grid.multiple} pixels")
-    if (
-        recipe.loss
-        and recipe.loss.perceptual != "none"
-        and (message := missing_weights_message(recipe.loss.perceptual))
-    ):
-        raise UsageError(message)
-    tracker = recipe.train.tracker
-    if tracker != "none" and importlib.util.find_spec(tracker) is None:
-        raise UsageError(f"train: tracker: {tracker} is not installed: pip install {tracker}, or write none")
-    if recipe.validation:
-        check_validation(recipe.validation)
-    find_checkpoint(recipe.output_dir, recipe.resume)
 
 
 def run(recipe: Recipe) -> int:
@@ -103,6 +107,7 @@ def run(recipe: Recipe) -> int:
     if accelerator.is_main_process:
         recipe.output_dir.mkdir(parents=True, exist_ok=True)
         (recipe.output_dir / "recipe.yaml").write_text(dump_recipe(recipe))
+        trim_log(recipe.output_dir, step_of(start) if start else 0)
     set_seed(config.seed)  # of a LoRA's initial weights; everything else has generators of its own
     method = build_method(recipe, accelerator.device)
     trainer = Trainer(method, config, accelerator, recipe.output_dir)
@@ -117,6 +122,7 @@ def run(recipe: Recipe) -> int:
         accumulation=trainer.batches_per_step,
         start_step=trainer.step,
         steps=config.steps,
+        dataset=open_cache(recipe) if recipe.data.latent_cache else None,
     )
     if config.tracker != "none":
         accelerator.init_trackers("one-step-vsr")
@@ -127,39 +133,11 @@ def run(recipe: Recipe) -> int:
     return 0 if finished else INTERRUPTED
 
 
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """The engine as launched; stops when it is not the one that was asked for."""
-    config = recipe.train
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
-        gradient_accumulation_steps=config.accumulation,
-        log_with=None if config.tracker == "none" else config.tracker,
-        project_dir=recipe.output_dir,
-    )
-    wanted = {
-        DistributedType.FSDP: os.environ.get("ACCELERATE_USE_FSDP", "false") == "true",
-        DistributedType.DEEPSPEED: os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true",
-    }
-    got = accelerator.distributed_type
-    for kind, asked in wanted.items():
-        if asked and got != kind:
-            raise UsageError(f"{kind.value} was asked for, but accelerate runs {got.value}: it needs a GPU per process")
-    if accelerator.is_main_process:
-        log.info(
-            "%d process(es), %s, %s, on %s", accelerator.num_processes, got.value, config.precision, accelerator.device
-        )
-    return accelerator
-
-
 def build_method(recipe: Recipe, device: torch.device) -> Method:
     """The method that the recipe names, around the model that it starts from."""
     config, dtype = recipe.train, DTYPES[recipe.train.precision]
     pipe = load_pipeline(recipe.init_from, torch.float32, "cpu")
-    settings = {"coefficients": recipe.pipeline.coefficients, "timestep": recipe.pipeline.timestep}
-    pipe.register_to_config(**{name: value for name, value in settings.items() if value is not None})
-    if pipe.config.noise_step:
-        raise UsageError("a model with noise_step is not trained here: one-step training adds no noise")
+    pipe.register_to_config(**pipeline_settings(recipe))
     pipe.vae.requires_grad_(False).eval().to(device, dtype)
     make_trainable(pipe.transformer, config.lora, dtype)
     if config.gradient_checkpointing:
@@ -182,8 +160,7 @@ def validate_when_due(recipe: Recipe, trainer: Trainer, method: Method, accelera
     if config is None or (step % config.every and step != recipe.train.steps):
         return
     # a sharded student needs all processes to run it; each then writes into a folder of its own
-    sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-    if accelerator.is_main_process or sharded:
+    if accelerator.is_main_process or accelerator.distributed_type in SHARDED:
         part = "" if accelerator.is_main_process else f"/rank-{accelerator.process_index}"
         with trainer.averaged_weights():
             folder = recipe.output_dir / f"validation/step-{step}{part}"

@@ -3,6 +3,7 @@
 import logging
 import math
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -20,6 +23,7 @@ from finetune import checkpoint
 from finetune.methods.base import Batch, Method, Phase
 from finetune.recipe import TrainConfig
 from finetune.trainable import trainable
+from vsr.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -44,26 +48,33 @@ class Trainer:
         self._method, self._config, self._accelerator, self._run = method, config, accelerator, run
         self.step, self.skipped = 0, 0
         self._stop = False
-        self._learning = {role: list(trainable(network)) for role, network in method.networks.items()}
-        ema = config.ema_decay
-        self._ema = EMAModel(self._learning["student"], decay=ema) if ema else None
-        self._optimizers, self._schedules = {}, {}
+        if config.precision == "fp16" and any(len(phase.updates) > 1 for phase in method.phases):
+            raise UsageError("train: precision: fp16 scales the loss of one network at a time; write bf16 or fp32")
+        self._learning, self._optimizers, self._schedules = {}, {}, {}
         for role in method.networks:
             self._prepare(role)
+        self._prepared = dict(method.networks)
+        ema = config.ema_decay  # made now: preparing has moved the weights to the device
+        self._ema = EMAModel(self._learning["student"], decay=ema) if ema else None
 
     def _prepare(self, role: str) -> None:
         config, accelerator = self._config, self._accelerator
+        updates = max(1, sum(phase.repeat for phase in self._method.phases if role in phase.updates))  # per step
         optimizer = torch.optim.AdamW(
-            self._learning[role], lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+            list(trainable(self._method.networks[role])),
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
         )
         network, self._optimizers[role] = accelerator.prepare(self._method.networks[role], optimizer)
         self._method.networks[role] = network
-        self._learning[role] = list(trainable(network))  # sharding puts other tensors in their place
+        self._learning[role] = list(trainable(network))  # only now: sharding puts other tensors in their place
         schedule = get_scheduler(
             config.schedule if config.schedule != "constant" else "constant_with_warmup",
             optimizer,
-            num_warmup_steps=config.warmup_steps,
-            num_training_steps=max(config.steps, 1),
+            num_warmup_steps=config.warmup_steps * updates,
+            num_training_steps=max(config.steps, 1) * updates,
         )
         accelerator.register_for_checkpointing(schedule)
         self._schedules[role] = schedule
@@ -88,13 +99,12 @@ class Trainer:
 
         Args:
             loader: the micro-batches of the steps that are left.
-            on_step: called after each step with the number of steps done, for example to validate.
+            on_step: called after each step, and its checkpoint, with the number of steps done: to validate.
 
         Returns:
             False when a signal stopped it early; a checkpoint was then written.
         """
         config, accelerator = self._config, self._accelerator
-        batches = iter(loader)
         bar = tqdm(
             total=config.steps,
             initial=self.step,
@@ -103,6 +113,7 @@ class Trainer:
             disable=not accelerator.is_main_process,
         )
         with self._stopping_on_signals(), bar:
+            batches = iter(loader)
             while self.step < config.steps:
                 logs = self._train_step(batches)
                 self.step += 1
@@ -110,11 +121,14 @@ class Trainer:
                 if self._ema:
                     self._ema.step(self._learning["student"])
                 self._log(logs, bar)
-                on_step(self.step)
-                stopped = self._is_stopped()
-                if stopped or self.step == config.steps or self.step % config.checkpoint_every == 0:
+                is_due = self.step == config.steps or self.step % config.checkpoint_every == 0
+                if is_due:
                     self.save()
-                if stopped:
+                if not self._is_stopped():  # otherwise there may be no time for it
+                    on_step(self.step)
+                if self._is_stopped():
+                    if not is_due:
+                        self.save()
                     log.warning("stopped by a signal after step %d; go on with resume=latest", self.step)
                     return False
         return True
@@ -147,30 +161,49 @@ class Trainer:
         """Clip and step; a gradient that is not finite is counted and left out. Returns its norm before clipping."""
         optimizer = self._optimizers[role]
         norm = self._accelerator.clip_grad_norm_(self._learning[role], self._config.max_grad_norm)
+        if isinstance(norm, DTensor):  # sharded like the gradients
+            norm = norm.full_tensor()
         if norm is not None and not math.isfinite(norm.item()) and self._accelerator.scaler is None:
             self.skipped += 1
             log.warning("step %d: the gradient of %s is not finite; skipped", self.step + 1, role)
         else:
             optimizer.step()
             self.skipped += bool(getattr(optimizer, "step_was_skipped", False))
-        self._schedules[role].step()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about a first update that was skipped: it is counted instead
+            self._schedules[role].step()
         optimizer.zero_grad(set_to_none=True)
         return norm
 
     @contextmanager
     def _only_updating(self, phase: Phase) -> Iterator[None]:
-        for role, parameters in self._learning.items():
-            for parameter in parameters:
-                parameter.requires_grad_(role in phase.updates)
-            self._method.networks[role].train(role in phase.updates)
-        yield
+        """Inside, all other networks are frozen, in eval mode, and without their DDP wrapper.
+
+        The wrapper would wait for gradients that never come.
+        """
+        for role, network in self._prepared.items():
+            learns = role in phase.updates
+            network.train(learns)
+            self._set_learning(role, learns=learns)
+            is_wrapped = isinstance(network, DistributedDataParallel)
+            self._method.networks[role] = network.module if is_wrapped and not learns else network
+        try:
+            yield
+        finally:
+            for role, network in self._prepared.items():
+                self._set_learning(role, learns=True)  # an average, for one, leaves frozen weights out
+                self._method.networks[role] = network
+
+    def _set_learning(self, role: str, *, learns: bool) -> None:
+        for parameter in self._learning[role]:
+            parameter.requires_grad_(learns)
 
     def _on_device(self, batch: Batch) -> Batch:
         device = self._accelerator.device
         return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
     def _log(self, logs: dict[str, Tensor], bar: tqdm) -> None:
-        """Every step goes to log.jsonl at ``log_every``; values are means over processes."""
+        """Every ``log_every``-th step, and the last one, goes to log.jsonl; values are means over processes."""
         bar.update()
         if self.step % self._config.log_every and self.step != self._config.steps:
             return

@@ -11,7 +11,7 @@ from finetune.recipe import ValidationConfig
 from vsr.compare import FOLDER as COMPARED
 from vsr.compare import compare
 from vsr.errors import InputError
-from vsr.metrics import Pair, score_pairs
+from vsr.metrics import Pair, check_metrics, score_pairs
 from vsr.pipelines.dove import DOVEPipeline
 from vsr.restore_file import restore_video
 from vsr.video_io import OutputOptions, find_inputs, output_path, probe
@@ -28,7 +28,8 @@ Pictures = dict[str, np.ndarray]
 
 
 def check_validation(config: ValidationConfig) -> None:
-    """Raise InputError when a folder is missing or empty, before training starts."""
+    """Raise a VSRError when a folder is missing or empty or a metric is unknown, before training starts."""
+    check_metrics(config.metrics)
     truths = {path.stem for path in find_inputs(config.gt)}
     missing = sorted({path.stem for path in find_inputs(config.lq)} - truths)
     if missing:

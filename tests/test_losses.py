@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from finetune.losses.perceptual import missing_weights, missing_weights_message
+from finetune.losses.perceptual import missing_message, missing_weights
 from finetune.losses.pixel import frame_difference_loss, refinement_loss
 
 
@@ -58,9 +58,9 @@ def test_shapes_that_differ_are_refused():
 @pytest.mark.parametrize(("name", "file"), [("dists", "vgg16-397923af.pth"), ("lpips", "LPIPS_v0.1_alex-df73285e.pth")])
 def test_missing_weights_are_named_with_their_folder(name, file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert file in missing_weights_message(name)
-    assert str(tmp_path) in missing_weights_message(name)
+    assert file in missing_message(name)
+    assert str(tmp_path) in missing_message(name)
     for path in missing_weights(name):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert missing_weights_message(name) is None
+    assert missing_message(name) is None

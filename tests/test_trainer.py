@@ -14,7 +14,7 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from finetune import checkpoint, train
+from finetune import checkpoint, engine, train
 from finetune.methods.base import Method, Phase
 from finetune.methods.dove_latent import DOVELatent
 from finetune.methods.dove_pixel import DOVEPixel
@@ -278,7 +278,7 @@ def test_latest_starts_afresh_where_there_is_nothing_and_a_missing_path_is_an_er
 def test_an_engine_that_was_asked_for_and_not_given_stops_the_run(flags, monkeypatch, caplog):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setattr(
-        train, "Accelerator", lambda **_: type("A", (), {"distributed_type": DistributedType.MULTI_CPU})()
+        engine, "Accelerator", lambda **_: type("A", (), {"distributed_type": DistributedType.MULTI_CPU})()
     )
     assert train.main(flags) == 2
     assert "FSDP was asked for" in caplog.text

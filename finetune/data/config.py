@@ -28,6 +28,9 @@ class DataConfig:
     """Of videos: a preset of configs/degradation or the path of a YAML file."""
     image_degradation: str = "realesrgan"
     """Of images: the same."""
+    latent_cache: Path | None = None
+    """Stage 1 only: folder of latents that finetune.scripts.cache_latents has made of this recipe; read instead of
+    decoding and degrading clips."""
     workers: int = 2
     """Processes that read and degrade; 0: the training process does it itself."""
 

@@ -19,6 +19,8 @@ from finetune.data.threads import one_torch_thread
 from vsr.errors import InputError
 from vsr.frames import to_lq
 
+UPSCALE_MODE = "bilinear"
+"""Interpolation of the low quality to the size of the ground truth, as in DOVE; it becomes the trained model's own."""
 CONTEXT_AREA = 1.5
 """The area that is degraded is that many times as high and wide as the crop, so that crops have no border of their own.
 
@@ -60,8 +62,17 @@ class PairDataset(torch.utils.data.Dataset):
         gt, lq = self._pair(frames, self._kinds[kind].degradation, 1 if kind == "image" else self._config.frames, rng)
         size = (self._config.height, self._config.width)
         with one_torch_thread():
-            x_gt, x_lq = (to_lq(list(clip), size, size, "bilinear")[0] for clip in (gt, lq))
+            x_gt, x_lq = (to_lq(list(clip), size, size, UPSCALE_MODE)[0] for clip in (gt, lq))
         return {"x_lq": x_lq, "x_gt": x_gt, "kind": kind}
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of sample that there are."""
+        return tuple(self._kinds)
+
+    def num_files(self, kind: Kind) -> int:
+        """Files of a kind, each of which gives one sample per epoch."""
+        return len(self._kinds[kind].files)
 
     def file_of(self, kind: Kind, n: int) -> Path:
         """The file that sample n of a kind is cut from."""

@@ -18,6 +18,8 @@ class Purpose(IntEnum):
     """Window, crops and degradation of one sample."""
     KIND = 3
     """Videos or images in one step."""
+    LATENT = 4
+    """The order of cached samples, from their second turn on."""
 
 
 def keyed_generator(purpose: Purpose, seed: int, kind: Kind | None, number: int) -> np.random.Generator:

@@ -1,11 +1,12 @@
 """Which samples each process sees in which step, and the loader that brings them."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from finetune.data.config import DataConfig
 from finetune.data.dataset import PairDataset
@@ -63,10 +64,14 @@ def training_loader(
     accumulation: int = 1,
     start_step: int = 0,
     steps: int,
+    dataset: Dataset | None = None,
 ) -> DataLoader:
     """Micro-batches of this process: x_lq and x_gt, (B, 3, F, H, W) float32 in [-1, 1], and their ``kind``.
 
     The sampler already divides the samples among processes; nobody else may.
+
+    Args:
+        dataset: read instead of a `PairDataset`, by the same keys.
     """
     sampler = StepSampler(
         seed=seed,
@@ -79,11 +84,11 @@ def training_loader(
         steps=steps,
     )
     return DataLoader(
-        PairDataset(config, seed),
+        dataset or PairDataset(config, seed),
         batch_sampler=sampler,
         num_workers=config.workers,
         collate_fn=_collate,
-        worker_init_fn=_use_one_thread,
+        worker_init_fn=start_worker,
         persistent_workers=config.workers > 0,
         timeout=PATIENCE if config.workers else 0,
         generator=torch.Generator(),  # otherwise the loader draws from torch's global state
@@ -94,6 +99,9 @@ def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {**default_collate(samples), "kind": samples[0]["kind"]}
 
 
-def _use_one_thread(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """One thread each. Signals, which may go to the whole group, are for the training process: it ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

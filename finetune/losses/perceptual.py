@@ -1,6 +1,6 @@
 """Perceptual distances of pyiqa as losses. Imported and built only when a recipe asks for one; never downloaded."""
 
-import os
+import importlib.util
 from pathlib import Path
 
 import torch
@@ -10,17 +10,18 @@ WEIGHTS = {
     "dists": ("pyiqa/DISTS_weights-f5e65c96.pth", "checkpoints/vgg16-397923af.pth"),
     "lpips": ("pyiqa/LPIPS_v0.1_alex-df73285e.pth", "checkpoints/alexnet-owt-7be5be79.pth"),
 }
-"""The files that pyiqa and torchvision look for, below ``$TORCH_HOME/hub``."""
+"""The files that pyiqa and torchvision look for, below torch's hub folder."""
 
 
 def missing_weights(name: str) -> list[Path]:
     """The weight files of a distance that are not where pyiqa looks for them."""
-    home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    return [path for file in WEIGHTS[name] if not (path := home / "hub" / file).is_file()]
+    return [path for file in WEIGHTS[name] if not (path := Path(torch.hub.get_dir()) / file).is_file()]
 
 
-def missing_weights_message(name: str) -> str | None:
-    """What to do about missing weight files; None when all are there."""
+def missing_message(name: str) -> str | None:
+    """What to do about a missing package or missing weight files; None when all is there."""
+    if importlib.util.find_spec("pyiqa") is None:
+        return f"the perceptual loss {name} needs pyiqa: pip install --no-deps -r requirements-pyiqa.txt"
     missing = missing_weights(name)
     if not missing:
         return None
@@ -34,15 +35,12 @@ def build_perceptual(name: str, device: torch.device) -> nn.Module:
     """DISTS (VGG16) or LPIPS (AlexNet) as a frozen module: (N, 3, H, W) pairs in [0, 1] -> distances with gradient.
 
     Raises:
-        FileNotFoundError: a weight file is missing; names it and its place.
-        ImportError: pyiqa is not installed; names the command.
+        FileNotFoundError: pyiqa or a weight file is missing; names the command, or the file and its place.
     """
-    if message := missing_weights_message(name):
+    if message := missing_message(name):
         raise FileNotFoundError(message)
-    try:
-        import pyiqa
-    except ImportError as error:
-        raise ImportError("pyiqa is needed: pip install --no-deps -r requirements-pyiqa.txt") from error
+    import pyiqa
+
     return _Float32(pyiqa.create_metric(name, as_loss=True, device=device).requires_grad_(False))
 
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from vsr.restore import Pipeline
 
 Batch = dict[str, Any]
-"""``x_lq`` and ``x_gt``: (B, 3, F, H, W) float32 in [-1, 1] on the device; ``kind``: "video" or "image"."""
+"""``x_lq`` and ``x_gt``: (B, 3, F, H, W) float32 in [-1, 1] on the device; ``kind``: "video" or "image".
+
+From a latent cache ``z_lq`` and ``z_gt`` instead: (B, C, f, h, w), scaled."""
 
 LossFn = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 """Batch -> the scalar to minimise, and its terms, detached, to log."""
@@ -37,7 +39,8 @@ class Phase:
 class Method:
     """One training step runs ``phases`` in order, once; a step is one update of the student.
 
-    The trainer replaces the values of ``networks`` by their prepared (wrapped) selves; losses call them from there.
+    The trainer replaces the values of ``networks`` by their prepared selves, wrapped in the phases that update them and
+    bare in the others; losses look them up there, each time.
     """
 
     networks: dict[str, nn.Module]

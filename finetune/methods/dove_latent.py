@@ -26,9 +26,15 @@ class DOVELatent(Method):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """mean (z_sr - z_gt)^2."""
-        with torch.no_grad():
-            z_lq, z_gt = (self.pipe.encode(batch[name]) for name in ("x_lq", "x_gt"))
+        z_lq, z_gt = self._latents(batch)
         z_sr = self.pipe.denoise(z_lq, padded=True, transformer=self.networks["student"])
         target = denoiser.repeat_first_latent(z_gt, z_sr.shape[2] - z_gt.shape[2])
         loss = F.mse_loss(z_sr, target.float())
         return loss, {"mse": loss.detach()}
+
+    @torch.no_grad()
+    def _latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """z_lq and z_gt, encoded now unless the batch comes from the latent cache."""
+        if "z_lq" in batch:
+            return batch["z_lq"], batch["z_gt"]
+        return self.pipe.encode(batch["x_lq"]), self.pipe.encode(batch["x_gt"])

@@ -10,6 +10,7 @@ import argparse
 import logging
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,13 +20,18 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # called by its path, as DOVE's README does
 
 from finetune.checkpoint import NAME, STATE
+from finetune.engine import DTYPES
 from finetune.export import export
-from finetune.recipe import load_recipe
-from finetune.train import DTYPES, build_method, quiet_diffusers
+from finetune.recipe import Recipe, load_recipe
+from finetune.train import build_method, quiet_diffusers
 from finetune.trainable import trainable
-from vsr.errors import UsageError, VSRError
+from vsr.errors import ModelError, UsageError, VSRError
+from vsr.pipelines import find_model
 
 log = logging.getLogger("finetune")
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Paths in a recipe are relative to this, the root of the repository."""
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,6 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint_dir", type=Path, required=True, help="a folder checkpoint-N of a run")
     parser.add_argument("--ckpt_output_dir", type=Path, help="default: checkpoint-N becomes ckpt-N-sft, beside it")
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="bf16", help="of the stored weights (default: bf16)")
+    parser.add_argument("--weights_source", type=Path, help="the model the run started from, if it has moved")
     parser.add_argument("--no_ema", action="store_true", help="the last weights, even if the run has averaged ones")
     return parser.parse_args(argv)
 
@@ -43,7 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     quiet_diffusers()
     try:
-        folder = convert(args.checkpoint_dir, args.ckpt_output_dir, DTYPES[args.dtype], use_ema=not args.no_ema)
+        folder = convert(
+            args.checkpoint_dir,
+            args.ckpt_output_dir,
+            DTYPES[args.dtype],
+            source=args.weights_source,
+            use_ema=not args.no_ema,
+        )
     except VSRError as error:
         log.error("error: %s", error)
         return error.exit_code
@@ -51,20 +64,26 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def convert(checkpoint: Path, folder: Path | None, dtype: torch.dtype, *, use_ema: bool = True) -> Path:
+def convert(
+    checkpoint: Path, folder: Path | None, dtype: torch.dtype, *, source: Path | None = None, use_ema: bool = True
+) -> Path:
     """Write the model folder of a checkpoint; returns it.
+
+    Args:
+        source: where the model that the run started from is now; None: where the recipe says.
 
     Raises:
         UsageError: not a checkpoint, or the folder exists already.
+        ModelError: the model that the run started from is gone.
     """
+    checkpoint = checkpoint.absolute()  # even "." has a name then
     recipe_file = checkpoint.parent / "recipe.yaml"
     if not NAME.fullmatch(checkpoint.name) or not (checkpoint / STATE).is_file() or not recipe_file.is_file():
         raise UsageError(f"{checkpoint}: expected a folder checkpoint-N of a run, with {STATE}, beside recipe.yaml")
     folder = folder or checkpoint.with_name(checkpoint.name.replace("checkpoint-", "ckpt-") + "-sft")
     if folder.exists():
         raise UsageError(f"{folder} exists already; remove it or give another --ckpt_output_dir")
-    without_loss = ["loss.perceptual=none"] if load_recipe(recipe_file, []).loss else []  # its weights are not needed
-    method = build_method(load_recipe(recipe_file, without_loss), torch.device("cpu"))
+    method = build_method(_recipe_for_export(recipe_file, source), torch.device("cpu"))
     student = method.networks["student"]
     weights = read_weights(checkpoint)
     student.load_state_dict(weights)
@@ -74,6 +93,19 @@ def convert(checkpoint: Path, folder: Path | None, dtype: torch.dtype, *, use_em
             parameter.data.copy_(average)
     export(method.pipe, student.state_dict(), folder, dtype)
     return folder
+
+
+def _recipe_for_export(path: Path, source: Path | None) -> Recipe:
+    """The recipe of the run without what an export does not need, its paths as seen from here."""
+    recipe = load_recipe(path, [])
+    if recipe.loss:
+        recipe = replace(recipe, loss=replace(recipe.loss, perceptual="none"))
+    here = ROOT / recipe.init_from  # the run was launched from there
+    found = source or (here if here.is_dir() else recipe.init_from)
+    try:
+        return replace(recipe, init_from=find_model(str(found)))
+    except ModelError as error:
+        raise ModelError(f"{error}; if the model that the run started from has moved, give --weights_source") from error
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:

@@ -1,0 +1,110 @@
+"""What is refused before any weights are loaded, with the reason and what to do instead."""
+
+import importlib.util
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from finetune.checkpoint import find_checkpoint
+from finetune.data.dataset import UPSCALE_MODE, PairDataset
+from finetune.data.latents import LatentCache, cache_key
+from finetune.engine import DTYPES
+from finetune.losses.perceptual import missing_message
+from finetune.recipe import Recipe, load_recipe
+from finetune.validate import check_validation
+from vsr.errors import UsageError
+from vsr.pipelines import find_model, inspect
+from vsr.pipelines.settings import PipelineSettings
+
+KEPT = ("lora", "ema_decay", "lr", "betas", "eps", "weight_decay", "warmup_steps", "schedule")
+"""Fields of ``train`` that a checkpoint holds in its state: another value would change nothing, or would not fit."""
+
+
+def check(recipe: Recipe) -> None:
+    """Raise a VSRError when the recipe cannot be trained: the model, the packages, the data, the run to go on from."""
+    check_model(recipe)
+    _check_machine(recipe)
+    start = find_checkpoint(recipe.output_dir, recipe.resume)
+    if start:
+        _check_same_run(recipe, start)
+    if recipe.validation:
+        check_validation(recipe.validation)
+    _check_data(recipe)
+
+
+def check_model(recipe: Recipe) -> None:
+    """The model is there and takes what the recipe gives it."""
+    facts = inspect(find_model(str(recipe.init_from), weights=False))
+    if recipe.method == "dove_latent" or recipe.loss.temporal_decode:
+        recipe.check_frames(facts.grid.step)
+    for name in ("height", "width"):
+        if getattr(recipe.data, name) % facts.grid.multiple:
+            raise UsageError(f"data: {name}: this model takes multiples of {facts.grid.multiple} pixels")
+    settings = PipelineSettings(**asdict(facts.settings) | pipeline_settings(recipe))
+    if settings.timestep >= facts.num_timesteps:
+        raise UsageError(f"pipeline: timestep: expected less than {facts.num_timesteps}, got {settings.timestep}")
+    if settings.noise_step or settings.posterior != "mode":
+        raise UsageError(
+            f"{recipe.init_from}: has noise_step {settings.noise_step} and posterior {settings.posterior}; trained are "
+            f"models that restore without noise: noise_step 0 and posterior mode in its model_index.json"
+        )
+
+
+def pipeline_settings(recipe: Recipe) -> dict[str, float | int | str]:
+    """What the recipe says about settings that inference shares; the rest is inherited from ``init_from``."""
+    told = {"coefficients": recipe.pipeline.coefficients, "timestep": recipe.pipeline.timestep}
+    made = {"scale": float(recipe.data.scale), "upscale_mode": UPSCALE_MODE}
+    return made | {name: value for name, value in told.items() if value is not None}
+
+
+def _check_machine(recipe: Recipe) -> None:
+    """Packages, weight files and hardware that the recipe needs."""
+    if recipe.loss and recipe.loss.perceptual != "none" and (message := missing_message(recipe.loss.perceptual)):
+        raise UsageError(message)
+    tracker = recipe.train.tracker
+    if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        raise UsageError(f"train: tracker: {tracker} is not installed: pip install {tracker}, or write none")
+    if recipe.train.precision == "fp16" and not torch.cuda.is_available():
+        raise UsageError("train: precision: fp16 needs a GPU; write bf16 or fp32")
+
+
+def _check_same_run(recipe: Recipe, start: Path) -> None:
+    """Going on means going on with the same: what differs is refused by name rather than ignored."""
+    path = start.parent / "recipe.yaml"
+    if not path.is_file():
+        raise UsageError(f"resume: {start} has no recipe.yaml beside it, so it is not known what it belongs to")
+    before = load_recipe(path, [])
+    pairs = {"method": (before.method, recipe.method)}
+    pairs |= {f"train.{name}": (getattr(before.train, name), getattr(recipe.train, name)) for name in KEPT}
+    for name, (old, new) in pairs.items():
+        if old != new:
+            raise UsageError(
+                f"resume: {name} is {new}, but {start} is of a run with {old}; keep that, or start a run of its own "
+                f"with init_from=MODEL, where MODEL is what this one exports"
+            )
+
+
+def latent_folder(recipe: Recipe) -> Path:
+    """Where the latents of this recipe, model and code belong."""
+    model, dtype = find_model(str(recipe.init_from)), DTYPES[recipe.train.precision]
+    return recipe.data.latent_cache / cache_key(recipe.data, recipe.train.seed, model, dtype)
+
+
+def open_cache(recipe: Recipe) -> LatentCache:
+    """The latents of this recipe; InputError names the command that makes them."""
+    command = (
+        f"python -m finetune.scripts.cache_latents RECIPE.yaml --degradations 4 "
+        f"data.latent_cache={recipe.data.latent_cache}        (with all overrides of the training)"
+    )
+    return LatentCache(latent_folder(recipe), recipe.train.seed, command)
+
+
+def _check_data(recipe: Recipe) -> None:
+    """Make the first sample of each kind, which shows a missing folder, a wrong crop or a wrong degradation."""
+    if recipe.data.latent_cache:
+        open_cache(recipe)[("video", 0)]
+        return
+    data = PairDataset(recipe.data, recipe.train.seed)
+    for kind in data.kinds:
+        data[kind, 0]

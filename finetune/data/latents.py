@@ -1,0 +1,109 @@
+"""The latent cache of stage 1: samples encoded once, by finetune.scripts.cache_latents, and read in every later run.
+
+FOLDER/<key>/NNNNNN.safetensors holds z_lq and z_gt of sample NNNNNN, exactly the one that the loader would make. The
+key is a hash of all that decides about them, so that a cache made from anything else is never read by mistake.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from finetune.data.config import DataConfig
+from finetune.data.degradation import load_degradation
+from finetune.data.keys import Kind, Purpose, keyed_generator
+from finetune.data.sources import find_sources
+from vsr.errors import InputError
+
+VERSION = 1
+"""To be raised whenever finetune/data or the VAE's path makes other samples of the same recipe."""
+COUNT = "samples.json"
+"""How many samples the cache is meant to hold."""
+
+
+def cache_key(config: DataConfig, seed: int, model: Path, dtype: torch.dtype) -> str:
+    """Hash of the data section, its files and degradation, the seed, the VAE, its precision and `VERSION`.
+
+    Args:
+        model: folder of the model whose VAE encodes.
+        dtype: that the VAE runs in.
+    """
+    ignored = ("workers", "latent_cache", "videos", "images")
+    facts = {name: value for name, value in asdict(config).items() if name not in ignored}
+    files = [(path.name, path.stat().st_size) for path in find_sources(config.videos, "video")]
+    facts |= {"degradation": asdict(load_degradation(config.degradation)), "files": files, "seed": seed}
+    facts |= {"dtype": str(dtype), "version": VERSION}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    for path in sorted((model / "vae").glob("*.*")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+class LatentCache(torch.utils.data.Dataset):
+    """Samples by key ("video", n), as `PairDataset` has them, but as latents.
+
+    After the last sample come all of them again, each time in another order.
+
+    Args:
+        folder: of one key, as the script has written it.
+        seed: of the order.
+        command: what to run when the cache is not complete.
+
+    Raises:
+        InputError: the cache is missing or incomplete.
+    """
+
+    def __init__(self, folder: Path, seed: int, command: str) -> None:
+        self._folder, self._seed = folder, seed
+        if not (folder / COUNT).is_file():
+            raise InputError(f"{folder}: no latents of this recipe, model and code; make them with\n    {command}")
+        self._count = read_count(folder)
+        if missing := missing_samples(folder, range(self._count)):
+            raise InputError(f"{folder}: {len(missing)} of {self._count} samples are missing; run again\n    {command}")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, key: tuple[Kind, int]) -> dict[str, Tensor | str]:
+        """z_lq and z_gt: (C, f, h, w), scaled, in the dtype of the VAE; kind: "video"."""
+        kind, n = key
+        turn, place = divmod(n, self._count)
+        if turn:
+            place = int(keyed_generator(Purpose.LATENT, self._seed, kind, turn).permutation(self._count)[place])
+        return {**load_file(sample_path(self._folder, place)), "kind": kind}
+
+
+def sample_path(folder: Path, n: int) -> Path:
+    """The file of sample n."""
+    return folder / f"{n:06d}.safetensors"
+
+
+def missing_samples(folder: Path, numbers: range) -> list[int]:
+    """Those of ``numbers`` that are not there yet."""
+    there = {path.name for path in folder.iterdir()}
+    return [n for n in numbers if sample_path(folder, n).name not in there]
+
+
+def write_sample(folder: Path, n: int, latents: dict[str, Tensor]) -> None:
+    """Write the latents of sample n, complete or not at all."""
+    temporary = folder / f".{n:06d}.incomplete"
+    save_file({name: z.contiguous().cpu() for name, z in latents.items()}, temporary)
+    temporary.replace(sample_path(folder, n))
+
+
+def read_count(folder: Path) -> int:
+    """Samples that the cache is meant to hold; 0: none yet."""
+    file = folder / COUNT
+    return json.loads(file.read_text())["samples"] if file.is_file() else 0
+
+
+def write_count(folder: Path, count: int, process: int) -> None:
+    """Say how many samples the cache is meant to hold; a number that is already larger stays."""
+    temporary = folder / f".{COUNT}.{process}"
+    temporary.write_text(json.dumps({"samples": max(count, read_count(folder))}) + "\n")
+    temporary.replace(folder / COUNT)

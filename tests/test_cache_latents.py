@@ -1,0 +1,136 @@
+"""The latent cache of stage 1: the samples of the loader, encoded once, and the same losses from them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from finetune import train
+from finetune.checks import latent_folder
+from finetune.data.dataset import PairDataset
+from finetune.recipe import load_recipe
+from finetune.scripts import cache_latents
+from tests.media import clip
+from tests.tiny import random_pipeline
+from vsr import load_pipeline
+from vsr.errors import UsageError
+
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "configs" / "toy_s1.yaml"
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """Accelerate keeps the precision of a process for good."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def flags(tmp_path):
+    """Overrides for three clips, a toy model and a cache in ``tmp_path``."""
+    (tmp_path / "videos").mkdir()
+    for i in range(3):
+        clip(tmp_path / "videos" / f"{i}.mp4", "-vf", f"hue=h={90 * i}", size="64x64", seconds="0.6")
+    random_pipeline().save_pretrained(tmp_path / "model")
+    data = [f"data.videos={tmp_path / 'videos'}", "data.height=32", "data.width=32", "data.workers=0"]
+    train_flags = ["train.steps=5", "train.log_every=1", "train.warmup_steps=1"]
+    return [*data, *train_flags, f"init_from={tmp_path / 'model'}", f"output_dir={tmp_path / 'run'}"]
+
+
+@pytest.fixture
+def cached(flags, tmp_path):
+    """The same with the cache made: two samples of each clip."""
+    flags = [*flags, f"data.latent_cache={tmp_path / 'cache'}"]
+    assert cache_latents.main([str(RECIPE), "--degradations", "2", *flags]) == 0
+    return flags
+
+
+def losses(run):
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [entry["latent/loss"] for entry in entries]
+
+
+def folder_of(flags):
+    return latent_folder(load_recipe(RECIPE, flags))
+
+
+def test_the_cache_holds_the_samples_of_the_loader(cached, tmp_path):
+    recipe = load_recipe(RECIPE, cached)
+    data, pipe = PairDataset(recipe.data, recipe.train.seed), load_pipeline(tmp_path / "model", "float32", "cpu")
+    files = sorted(folder_of(cached).glob("*.safetensors"))
+    assert [file.stem for file in files] == [f"{n:06d}" for n in range(6)]
+    for n, file in enumerate(files):
+        z, x = load_file(file), data["video", n]
+        assert torch.equal(z["z_lq"], pipe.encode(x["x_lq"][None])[0])
+        assert torch.equal(z["z_gt"], pipe.encode(x["x_gt"][None])[0])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_losses_are_those_of_training_without_it(precision, flags, tmp_path):
+    flags = [*flags, f"train.precision={precision}"]
+    cached = [*flags, f"data.latent_cache={tmp_path / 'cache'}"]
+    assert cache_latents.main([str(RECIPE), "--degradations=2", *cached]) == 0
+    assert train.main([str(RECIPE), *flags]) == 0
+    assert train.main([str(RECIPE), *cached, f"output_dir={tmp_path / 'from_cache'}"]) == 0
+    assert losses(tmp_path / "from_cache") == pytest.approx(losses(tmp_path / "run"), rel=1e-6)
+
+
+def test_samples_come_again_in_another_order_and_a_resumed_run_sees_them_too(cached, tmp_path):
+    assert train.main([str(RECIPE), *cached, "train.steps=14", f"output_dir={tmp_path / 'whole'}"]) == 0
+    assert train.main([str(RECIPE), *cached, "train.steps=8"]) == 0
+    assert train.main([str(RECIPE), *cached, "train.steps=14", "resume=latest", "data.workers=2"]) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_processes_share_the_work_and_an_interrupted_one_goes_on(flags, cached, tmp_path, monkeypatch):
+    elsewhere = [*flags, f"data.latent_cache={tmp_path / 'shared'}"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, left in (("0", 3), ("1", 6)):
+        monkeypatch.setenv("RANK", rank)
+        assert cache_latents.main([str(RECIPE), "--degradations=2", *elsewhere]) == 0
+        assert len(list(folder_of(elsewhere).glob("*.safetensors"))) == left
+    lost = folder_of(elsewhere) / "000003.safetensors"  # of the process with RANK 1
+    before = lost.read_bytes()
+    lost.unlink()
+    assert cache_latents.main([str(RECIPE), "--degradations=2", *elsewhere]) == 0
+    assert lost.read_bytes() == before
+    for file in folder_of(cached).glob("*.safetensors"):
+        assert (folder_of(elsewhere) / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_partial_cache_is_an_error_that_names_the_command(cached, caplog):
+    (folder_of(cached) / "000004.safetensors").unlink()
+    assert train.main([str(RECIPE), *cached]) == 3
+    assert "1 of 6 samples are missing" in caplog.text
+    assert "finetune.scripts.cache_latents" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change", ["data.height=48", "train.seed=1", "data.degradation=dove", "train.precision=bf16", "data.scale=2"]
+)
+def test_a_cache_of_another_recipe_is_not_used(change, cached, caplog):
+    assert train.main([str(RECIPE), *cached, change]) == 3
+    assert "no latents of this recipe" in caplog.text
+
+
+def test_a_cache_of_another_vae_or_of_other_clips_is_not_used(cached, tmp_path, caplog):
+    random_pipeline(seed=1).save_pretrained(tmp_path / "other")
+    assert train.main([str(RECIPE), *cached, f"init_from={tmp_path / 'other'}"]) == 3
+    clip(tmp_path / "videos" / "new.mp4", size="64x64", seconds="0.6")
+    assert train.main([str(RECIPE), *cached]) == 3
+    assert caplog.text.count("no latents of this recipe") == 2
+
+
+def test_the_number_of_workers_and_the_learning_rate_do_not_matter(cached):
+    assert folder_of([*cached, "data.workers=4", "train.lr=1.0"]) == folder_of(cached)
+
+
+def test_stage_2_and_a_missing_folder_are_refused():
+    with pytest.raises(UsageError, match="latent_cache: dove_pixel trains on pixels"):
+        load_recipe(ROOT / "configs" / "toy_s2.yaml", ["data.latent_cache=somewhere"])
+    assert cache_latents.main([str(RECIPE)]) == 2
