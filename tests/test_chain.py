@@ -1,6 +1,5 @@
 """From clips to a restored and scored video: the two bash scripts, the conversion, the restoration, the metrics."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -48,10 +47,9 @@ def test_chain(tmp_path):
     pipe = load_pipeline(model, device="cpu")
     assert pipe.config.coefficients == "float32"  # stage 2 inherits what stage 1 was told
     demo = tmp_path / "demo"
-    (demo / "lq").mkdir(parents=True)
-    shutil.copy(ROOT / "datasets" / "demo" / "LQ-Video" / "chelsea.mp4", demo / "lq")
+    for folder, size in (("lq", "32x24"), ("gt", "128x96")):
+        (demo / folder).mkdir(parents=True)
+        clip(demo / folder / "clip.mp4", size=size)
     folders = [f"--input_dir={demo / 'lq'}", f"--output_path={demo / 'sr'}"]
-    assert inference_script.main([*folders, f"--model_path={model}", "--tile_size_hw", "128", "128"]) == 0
-    (demo / "gt").mkdir()
-    shutil.copy(ROOT / "datasets" / "demo" / "GT-Video" / "chelsea.mp4", demo / "gt")
+    assert inference_script.main([*folders, f"--model_path={model}"]) == 0
     assert eval_metrics.main([f"--gt={demo / 'gt'}", f"--pred={demo / 'sr'}", "--metrics=psnr,ssim"]) == 0
