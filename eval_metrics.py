@@ -1,9 +1,10 @@
-"""Score restored videos against their ground truth.
+"""Score restored videos, against their ground truth or without one.
 
     python eval_metrics.py --gt datasets/demo/GT-Video --pred results/demo --metrics psnr,ssim
+    python eval_metrics.py --doctor
 
 Clips pair by file name without extension. A clip that is missing, unreadable or of another size or length is named and
-part of no average. Exit codes: 0 all scored, 7 some failed, 3 nothing to score, 2 wrong usage.
+part of no average. Exit codes: 0 all scored, 7 some failed, 3 nothing to score, 2 wrong usage, 5 weights are missing.
 
 This file turns arguments into one call; the work is in vsr/metrics/.
 """
@@ -12,20 +13,37 @@ import argparse
 import sys
 from pathlib import Path
 
-from vsr.errors import VSRError
-from vsr.metrics import score
+from vsr.devices import choose_device
+from vsr.errors import ModelError, UsageError, VSRError
+from vsr.metrics import METRICS, ScoreSettings, score
+from vsr.metrics.catalog import check_names, doctor, download_missing, listing
+
+BATCH = 8
+"""Frames at a time with --batch_mode."""
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--gt", type=Path, required=True, help="ground truth: a folder of videos, frame folders or images, or one clip")
-    add("--pred", type=Path, required=True, help="restored: the same")
-    add("--metrics", type=_names, default=["psnr", "ssim"], help="comma-separated (default: psnr,ssim)")
+    add, defaults = parser.add_argument, ScoreSettings()
+    add("--gt", type=Path, help="ground truth: a folder of videos, frame folders or images, or one clip")
+    add("--pred", type=Path, help="restored: the same; not needed with --doctor and --list")
+    add("--metrics", type=_names, help="comma-separated (default: psnr,ssim; --doctor: all)")
     add("--out", type=Path, help="JSON report, a file or a folder (default: metrics.json in the folder of --pred)")
-    add("--crop", type=int, default=0, help="pixels left out along each border")
-    add("--test_y_channel", action="store_true", help="score the limited-range BT.601 luma")
-    add("--every", type=int, default=1, help="score every k-th frame")
+    add("--csv", type=Path, help="the table as CSV as well")
+    add("--crop", type=int, default=0, help="pixels left out along each border, for full-reference metrics")
+    add("--test_y_channel", action="store_true", help="PSNR and SSIM of the limited-range BT.601 luma")
+    add("--every", type=int, default=1, help="score every k-th frame (E*warp: pair of frames)")
+    add("--align", choices=("none", "topleft", "center"), default="none", help="cut sizes that differ (default: fail)")
+    add("--is_center", action="store_true", help="the same as --align center")
+    add("--batch_mode", action="store_true", help=f"{BATCH} frames at a time; the same scores")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    add("--ewarp", choices=("evalcrafter", "strict"), default=defaults.ewarp, help="definition of E*warp")
+    add("--flow", choices=("raft", "raft_small", "dis"), default=defaults.flow, help="for E*warp; dis needs no weights")
+    add("--sampling", choices=("vqa_py", "dataset"), default=defaults.sampling, help="frames that FasterVQA looks at")
+    add("--seed", type=int, default=0, help="of the fragments of DOVER and FasterVQA")
+    add("--list", action="store_true", help="name all metrics and what they mean, and stop")
+    add("--doctor", action="store_true", help="say for each metric what is there and what is missing, and stop")
+    add("--download", action="store_true", help="fetch missing weights; without it nothing uses the network")
     return parser.parse_args(argv)
 
 
@@ -34,19 +52,66 @@ def _names(text: str) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Score, print the table, store the report; returns the exit code."""
+    """Do what the flags say; returns the exit code."""
     args = parse_args(argv)
-    settings = {"crop": args.crop, "test_y_channel": args.test_y_channel, "every": args.every}
     try:
-        report = score(args.pred, args.gt, args.metrics, on_clip=_announce, **settings)
-        print(report.table())
-        out = _report_path(args)
-        report.write(out)
+        return _run(args)
     except VSRError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.list:
+        print(listing())
+        return 0
+    settings, metrics = _settings(args), _metrics(args)
+    check_names(metrics)
+    if args.download:
+        for name in download_missing(metrics, settings):
+            print(f"downloaded {name}", file=sys.stderr)
+    if args.doctor:
+        text, fine = doctor(metrics, settings)
+        print(text)
+        return 0 if fine else ModelError.exit_code
+    if args.pred is None:
+        raise UsageError("nothing to score: give --pred")
+    return _score(args, metrics, settings)
+
+
+def _score(args: argparse.Namespace, metrics: list[str], settings: ScoreSettings) -> int:
+    """Score, print the table, store the report."""
+    report = score(args.pred, args.gt, metrics, settings=settings, on_clip=_announce)
+    print(report.table())
+    out = _report_path(args)
+    report.write(out)
+    if args.csv:
+        report.write_csv(args.csv)
     print(f"report: {out}", file=sys.stderr)
     return report.exit_code
+
+
+def _metrics(args: argparse.Namespace) -> list[str]:
+    if args.metrics is not None:
+        return args.metrics
+    return list(METRICS) if args.doctor else ["psnr", "ssim"]
+
+
+def _settings(args: argparse.Namespace) -> ScoreSettings:
+    if args.is_center and args.align == "topleft":
+        raise UsageError("--is_center contradicts --align topleft")
+    return ScoreSettings(
+        crop=args.crop,
+        test_y_channel=args.test_y_channel,
+        every=args.every,
+        align="center" if args.is_center else args.align,
+        batch=BATCH if args.batch_mode else 1,
+        device=str(choose_device(args.device)),
+        ewarp=args.ewarp,
+        flow=args.flow,
+        sampling=args.sampling,
+        seed=args.seed,
+    )
 
 
 def _report_path(args: argparse.Namespace) -> Path:

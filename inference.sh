@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
-# Restore and score the usual test sets, each against its own ground truth.
+# Restore and score the usual test sets, each against its own ground truth if it has one.
+# Then: python -m vsr.metrics.table results/DOVE
 #   bash inference.sh [set ...]        default: all that are in datasets/test
+# Metrics need weights: `python eval_metrics.py --doctor` says which and where. Without: SCORED=psnr,ssim NO_REFERENCE= .
 # Environment: MODEL (pretrained_models/DOVE), OUTPUT (results/DOVE), PYTHON (python); further flags of inference_script.py: FLAGS.
 set -euo pipefail
 cd "$(dirname "$0")"
 MODEL="${MODEL:-pretrained_models/DOVE}" OUTPUT="${OUTPUT:-results/DOVE}" PYTHON="${PYTHON:-python}"
 
-# set       scale  scored against ground truth
+# set       scale  metrics: against ground truth, of the result alone
 TABLE="
-UDM10       4      yes
-SPMCS       4      yes
-YouHQ40     4      yes
-RealVSR     1      yes
-MVSR4x      1      yes
-VideoLQ     1      no
+UDM10       4      scored
+SPMCS       4      scored
+YouHQ40     4      scored
+RealVSR     1      scored
+MVSR4x      1      scored
+VideoLQ     1      no-reference
 "
+SCORED="${SCORED-psnr,ssim,lpips,dists,clipiqa,fastervqa,dover,ewarp}"
+NO_REFERENCE="${NO_REFERENCE-clipiqa,fastervqa,dover,ewarp}"
 
 status=0
-while read -r name scale scored; do
+while read -r name scale kind; do
     [[ -n "$name" && ( $# == 0 || " $* " == *" $name "* ) ]] || continue
     input="datasets/test/$name/LQ-Video" truth="datasets/test/$name/GT-Video"
     if [[ ! -d "$input" ]]; then
@@ -25,11 +29,17 @@ while read -r name scale scored; do
         [[ $# == 0 ]] || status=3
         continue
     fi
+    [[ "$kind" == scored ]] && metrics="$SCORED" reference=(--gt "$truth") || { metrics="$NO_REFERENCE" reference=(); }
+    if [[ -n "$metrics" ]] && ! found="$("$PYTHON" eval_metrics.py --doctor --metrics "$metrics" </dev/null)"; then
+        echo "$name: nothing restored yet, since its scores would fail:" >&2
+        echo "$found" >&2
+        exit 5
+    fi
     # shellcheck disable=SC2086  # FLAGS is a list of words
     "$PYTHON" inference_script.py --input_dir "$input" --model_path "$MODEL" --output_path "$OUTPUT/$name" \
         --upscale "$scale" ${FLAGS:-} </dev/null || status=$?
-    if [[ "$scored" == yes ]]; then
-        "$PYTHON" eval_metrics.py --gt "$truth" --pred "$OUTPUT/$name" --metrics psnr,ssim </dev/null || status=$?
+    if [[ -n "$metrics" ]]; then
+        "$PYTHON" eval_metrics.py "${reference[@]}" --pred "$OUTPUT/$name" --metrics "$metrics" </dev/null || status=$?
     fi
 done <<<"$TABLE"
 exit "$status"

@@ -16,7 +16,8 @@ class Pair:
 
     name: str
     pred: Path
-    gt: Path
+    gt: Path | None
+    """None: there is none, only metrics without reference."""
 
 
 def stem_of(path: Path) -> str:
@@ -24,8 +25,10 @@ def stem_of(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def pair_by_stem(pred: Path, gt: Path) -> tuple[list[Pair], list[Failure]]:
+def pair_by_stem(pred: Path, gt: Path | None) -> tuple[list[Pair], list[Failure]]:
     """Pair the clips of two folders by file name without extension; two single clips pair whatever they are called.
+
+    Without ground truth every clip is a pair of its own.
 
     Returns:
         The pairs in the order of their names, and one failure for each name that exists on one side only or that
@@ -35,9 +38,12 @@ def pair_by_stem(pred: Path, gt: Path) -> tuple[list[Pair], list[Failure]]:
         InputError: a folder is missing or has nothing to score.
     """
     for side in (pred, gt):
-        if not side.exists():
+        if side is not None and not side.exists():
             raise InputError(f"not found: {side}; expected a folder of clips or one clip")
-    preds, gts = find_inputs(pred), find_inputs(gt)
+    preds = find_inputs(pred)
+    if gt is None:
+        return _alone(_by_stem(preds))
+    gts = find_inputs(gt)
     if preds == [pred] and gts == [gt]:
         return [Pair(pred.stem, pred, gt)], []
     return _match(_by_stem(preds), _by_stem(gts))
@@ -51,6 +57,16 @@ def _match(preds: dict[str, list[Path]], gts: dict[str, list[Path]]) -> tuple[li
             pairs.append(Pair(name, pred[0], gt[0]))
         else:
             failures.append(Failure(name=name, reason=_why_unpaired(pred, gt)))
+    return pairs, failures
+
+
+def _alone(preds: dict[str, list[Path]]) -> tuple[list[Pair], list[Failure]]:
+    pairs = [Pair(name, paths[0], None) for name, paths in sorted(preds.items()) if len(paths) == 1]
+    failures = [
+        Failure(name=name, reason=f"several files of one name: {_names(paths)}")
+        for name, paths in sorted(preds.items())
+        if len(paths) > 1
+    ]
     return pairs, failures
 
 

@@ -1,5 +1,7 @@
 """What a scoring run found: scores per clip, averages that say over how many clips, and every failure by name."""
 
+import csv
+import io
 import json
 import os
 import platform
@@ -7,7 +9,7 @@ import statistics
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -62,10 +64,16 @@ class Report:
     """The result of ``vsr.metrics.score``."""
 
     pred: Path
-    gt: Path
+    gt: Path | None
     settings: Mapping[str, Any]
     definitions: Mapping[str, str]
     """Metric -> what its number means."""
+    lower_better: frozenset[str] = frozenset()
+    """Metrics of which less is better."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Weight file -> SHA-256."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the Python packages that the metrics came from."""
     clips: Mapping[str, Mapping[str, Statistics]]
     """Clip -> metric -> statistics; a clip that failed is absent."""
     failures: Sequence[Failure]
@@ -94,11 +102,13 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """The report as it is stored in JSON."""
         return {
-            "versions": versions(),
+            "versions": versions() | dict(self.packages),
+            "weights": dict(self.weights),
             "pred": str(self.pred),
-            "gt": str(self.gt),
+            "gt": None if self.gt is None else str(self.gt),
             "settings": dict(self.settings),
             "definitions": dict(self.definitions),
+            "lower_better": sorted(self.lower_better),
             "videos": {
                 name: {metric: asdict(values) for metric, values in self.clips[name].items()}
                 for name in sorted(self.clips)
@@ -108,31 +118,41 @@ class Report:
         }
 
     def write(self, path: Path) -> None:
-        """Store the report as JSON; a reader never sees half of it, since it is renamed into place.
+        """Store the report as JSON.
 
         Raises:
             UsageError: the place cannot be written.
         """
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise UsageError(f"{path}: cannot write the report: {error.strerror or error}") from error
+        _write(path, json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
+
+    def write_csv(self, path: Path) -> None:
+        """Store the means as a table: a line per clip, then the averages; what has no score is empty.
+
+        Raises:
+            UsageError: the place cannot be written.
+        """
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        lines.writerow(["clip", *self.definitions])
+        for name in self.names:
+            scores = self.clips.get(name, {})
+            lines.writerow([name, *(scores[m].mean if m in scores else "" for m in self.definitions)])
+        means = [average.mean for average in self.averages.values()]
+        lines.writerow(["average", *("" if mean is None else mean for mean in means)])
+        lines.writerow(["scored", *(f"{average.scored} of {average.expected}" for average in self.averages.values())])
+        _write(path, text.getvalue())
 
     def table(self) -> str:
         """Clips by metrics as text, the averages last, then the failures with their reasons."""
         width = max([len("average"), *map(len, self.names)])
-        lines = [" ".join([f"{'':{width}}", *(f"{metric:>10}" for metric in self.definitions)])]
+        wide = {metric: max(10, len(metric)) for metric in self.definitions}
+        lines = [" ".join([f"{'':{width}}", *(f"{metric:>{wide[metric]}}" for metric in self.definitions)])]
         for name in self.names:
             scores = self.clips.get(name, {})
-            cells = [f"{scores[m].mean:10.4f}" if m in scores else f"{'failed':>10}" for m in self.definitions]
+            cells = [f"{scores[m].mean:{w}.4f}" if m in scores else f"{'failed':>{w}}" for m, w in wide.items()]
             lines.append(" ".join([f"{name:{width}}", *cells]))
-        means = [average.mean for average in self.averages.values()]
-        cells = ["         -" if mean is None else f"{mean:10.4f}" for mean in means]
+        means = {metric: average.mean for metric, average in self.averages.items()}
+        cells = [f"{'-':>{w}}" if means[m] is None else f"{means[m]:{w}.4f}" for m, w in wide.items()]
         lines.append(" ".join([f"{'average':{width}}", *cells, self._coverage()]))
         return "\n".join([*lines, *(f"failed: {failure}" for failure in self.failures)])
 
@@ -142,6 +162,19 @@ class Report:
         if len(set(counts.values())) == 1:
             return f"  over {next(iter(counts.values()))}"
         return "  over " + ", ".join(f"{count} ({metric})" for metric, count in counts.items())
+
+
+def _write(path: Path, text: str) -> None:
+    """Store a text; a reader never sees half of it, since it is renamed into place."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise UsageError(f"{path}: cannot write the report: {error.strerror or error}") from error
 
 
 def versions() -> dict[str, str]:
