@@ -1,12 +1,18 @@
-"""Between pixels and latents: the causal video VAE of CogVideoX (`AutoencoderKLCogVideoX`)."""
+"""Between pixels and latents: the causal video VAE of CogVideoX (`AutoencoderKLCogVideoX`).
+
+Frames go through `vsr.vae`, whole; a VAE set to tile (``vae.enable_tiling()``) goes diffusers' own way.
+"""
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
+from vsr import vae as fast
+
 UNTILED_PIXELS = 1_500_000
-"""Largest output frame that the VAE decodes whole. Above it diffusers' convolutions split a batch of frames into pieces
-shorter than their kernel and raise."""
+"""Largest output frame that is restored whole by default. Larger ones decode too, but need more memory than most cards
+have; with --is_vae_st frames of any size go to the VAE, which then tiles them itself."""
 
 
 def encode(
@@ -21,14 +27,17 @@ def encode(
     Returns:
         z: (B, C, f, h, w) in the dtype of the VAE.
     """
-    distribution = vae.encode(x.to(vae.dtype)).latent_dist
+    x = x.to(vae.dtype)
+    moments = vae.encode(x).latent_dist.parameters if vae.use_tiling else fast.encode(vae, x)
+    distribution = DiagonalGaussianDistribution(moments)
     z = distribution.mode() if posterior == "mode" else distribution.sample(generator)
     return z * vae.config.scaling_factor
 
 
 def decode(vae: AutoencoderKLCogVideoX, z: Tensor) -> Tensor:
     """Latents, times the scaling factor, to pixels: (B, C, f, h, w) -> (B, 3, F, H, W), about [-1, 1], not clamped."""
-    return vae.decode((1 / vae.config.scaling_factor) * z.to(vae.dtype)).sample
+    z = (1 / vae.config.scaling_factor) * z.to(vae.dtype)
+    return vae.decode(z).sample if vae.use_tiling else fast.decode(vae, z)
 
 
 def spatial_factor(vae: AutoencoderKLCogVideoX) -> int:

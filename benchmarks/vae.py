@@ -1,0 +1,113 @@
+"""Our VAE path against diffusers' own, untiled and tiled: time, memory and difference, on this machine.
+
+    python -m benchmarks.vae [--frames 33 --height 384 --width 512] [--dtype float32] [--widths 16 32 32 64] [--runs 5]
+
+The sides alternate within one process, with one allocator setting, and ratios are of medians. The default is a toy VAE
+of the real topology, an eighth as wide; ``--widths 128 256 256 512 --groups 32`` is the real one with random weights.
+Memory is the peak of tensor bytes that a call makes, not what the allocator holds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from torch import Tensor
+
+from benchmarks.stage2_memory import VAE, PeakBytes
+from vsr import vae as fast
+from vsr.memory import keep_freed_memory
+
+Call = Callable[[Tensor], Tensor]
+
+
+def random_vae(widths: list[int], groups: int, dtype: torch.dtype, device: str) -> AutoencoderKLCogVideoX:
+    torch.manual_seed(0)
+    vae = AutoencoderKLCogVideoX(**VAE | {"block_out_channels": tuple(widths), "norm_num_groups": groups})
+    return vae.to(device, dtype).eval().requires_grad_(False)
+
+
+def sides(vae: AutoencoderKLCogVideoX, direction: str) -> dict[str, Call]:
+    """The three ways of one direction by name."""
+
+    def tiled(x: Tensor) -> Tensor:
+        vae.enable_tiling()
+        try:
+            return diffusers_call(x)
+        finally:
+            vae.disable_tiling()
+
+    if direction == "encode":
+        diffusers_call, ours = (lambda x: vae.encode(x).latent_dist.parameters), lambda x: fast.encode(vae, x)
+    else:
+        diffusers_call, ours = (lambda z: vae.decode(z).sample), lambda z: fast.decode(vae, z)
+    return {"ours": ours, "untiled": diffusers_call, "tiled": tiled}
+
+
+def seconds(call: Call, x: Tensor) -> tuple[float, float]:
+    """Of the clock, and of this process: on a machine with other work the second is the one to compare."""
+    start, process_start = time.perf_counter(), time.process_time()
+    call(x)
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, time.process_time() - process_start
+
+
+@torch.no_grad()
+def compare(vae: AutoencoderKLCogVideoX, direction: str, x: Tensor, runs: int) -> dict[str, object]:
+    """One direction: median seconds, ratios to ours, peak bytes, and the largest difference from untiled."""
+    calls = sides(vae, direction)
+    results, peaks = {}, {}
+    for name, call in calls.items():  # warms up, too
+        with PeakBytes([x, *vae.parameters()]) as counter:
+            results[name] = call(x)
+        peaks[name] = counter.peak
+    difference = (results["ours"] - results["untiled"]).float().abs().max().item()
+    del results
+    times = {name: [] for name in calls}
+    for _ in range(runs):
+        for name, call in calls.items():
+            times[name].append(seconds(call, x))
+    clock, process = ({name: statistics.median(t[i] for t in times[name]) for name in calls} for i in (0, 1))
+    return {
+        "direction": direction,
+        "seconds": clock,
+        "process_seconds": process,
+        "times_as_fast_as": {name: clock[name] / clock["ours"] for name in ("untiled", "tiled")},
+        "times_as_fast_as_by_process": {name: process[name] / process["ours"] for name in ("untiled", "tiled")},
+        "peak_bytes": peaks,
+        "memory_of_untiled": peaks["ours"] / peaks["untiled"],
+        "difference": difference,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=33)
+    parser.add_argument("--height", type=int, default=384)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 32, 64])
+    parser.add_argument("--groups", type=int, default=4)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="on a CPU; default: torch's own")
+    parser.add_argument("--default_allocator", action="store_true", help="leave the C library's settings alone")
+    parser.add_argument("--direction", choices=("encode", "decode"), nargs="+", default=["encode", "decode"])
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if not args.default_allocator:
+        keep_freed_memory()
+    vae = random_vae(args.widths, args.groups, getattr(torch, args.dtype), args.device)
+    x = torch.rand(1, 3, args.frames, args.height, args.width).to(args.device, vae.dtype) * 2 - 1
+    z = torch.randn(1, 16, (args.frames + 3) // 4, args.height // 8, args.width // 8).to(args.device, vae.dtype)
+    for direction in args.direction:
+        print(json.dumps(compare(vae, direction, z if direction == "decode" else x, args.runs)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Convolutions of the VAE over time and space, and its changes of size."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vsr.vae.norms import norm_silu, write_norm_silu
+
+Cache = dict[nn.Module, Tensor]
+"""The last input frames of each causal convolution, (B, C, k - 1, H, W), for the batch of frames that comes next."""
+
+MOST_ELEMENTS = 2**31 - 1
+"""Of one tensor in a convolution: beyond, GPU libraries fall back to kernels that are slow or need far more memory."""
+
+
+def causal_convolution(module: nn.Module, padded: Tensor) -> Tensor:
+    """A CogVideoXCausalConv3d of what `padded` or `padded_norm_silu` made for it: as many frames as they were given."""
+    return _convolve(module.conv, padded, (0, module.height_pad, module.width_pad))
+
+
+def padded(module: nn.Module, x: Tensor, cache: Cache) -> Tensor:
+    """The input (B, C, k - 1 + T, H, W) of a causal convolution: x behind the frames before it."""
+    if torch.is_grad_enabled():
+        return _behind_frames_before(module, x, cache)
+    room = _room(module, x)
+    room[:, :, module.time_pad :] = x
+    return _fill_frames_before(module, room, cache)
+
+
+def padded_norm_silu(norm: nn.Module, module: nn.Module, x: Tensor, z: Tensor | None, cache: Cache) -> Tensor:
+    """`padded` of norm and SiLU of x; without gradients that is the only place where they are written."""
+    if torch.is_grad_enabled():
+        return _behind_frames_before(module, norm_silu(norm, x, z), cache)
+    room = _room(module, x)
+    write_norm_silu(norm, x, z, room[:, :, module.time_pad :])
+    return _fill_frames_before(module, room, cache)
+
+
+def pointwise(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """A 1x1x1 convolution."""
+    return _convolve(conv, x, (0, 0, 0))
+
+
+def upsample(module: nn.Module, x: Tensor) -> Tensor:
+    """CogVideoXUpsample3D: nearest 2x in space, for some levels also in time, then a 3x3 convolution of each frame.
+
+    Frames are repeated after the convolution, and in space both are one transposed convolution.
+    """
+    frames = rearrange(x, "b c t h w -> (b t) c h w")
+    y = F.conv_transpose2d(frames, _transposed(module.conv.weight), module.conv.bias, stride=2, padding=1)
+    y = rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
+    if not module.compress_time or x.shape[2] == 1:
+        return y
+    alone = x.shape[2] % 2
+    twice = torch.repeat_interleave(y[:, :, alone:], 2, dim=2)
+    return torch.cat([y[:, :, :alone], twice], dim=2)
+
+
+def downsample(module: nn.Module, x: Tensor) -> Tensor:
+    """CogVideoXDownsample3D: for some levels the mean of pairs of frames, then a 3x3 convolution of stride 2."""
+    if module.compress_time:
+        alone = x.shape[2] % 2
+        pairs = x[:, :, alone:]
+        x = torch.cat([x[:, :, :alone], (pairs[:, :, ::2] + pairs[:, :, 1::2]) * 0.5], dim=2)
+    frames = F.pad(rearrange(x, "b c t h w -> (b t) c h w"), (0, 1, 0, 1))
+    y = F.conv2d(frames, module.conv.weight, module.conv.bias, stride=2)
+    return rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
+
+
+def _transposed(weight: Tensor) -> Tensor:
+    """Weight of the 4x4 transposed convolution that equals nearest 2x then 3x3: (out, in, 3, 3) -> (in, out, 4, 4).
+
+    Each input pixel meets an output row through one of the kernel's rows, or through two that fall on its two copies.
+    """
+    top, middle, bottom = weight.unbind(2)
+    rows = torch.stack([bottom, middle + bottom, top + middle, top], dim=2)
+    left, centre, right = rows.unbind(3)
+    return torch.stack([right, centre + right, left + centre, left], dim=3).transpose(0, 1)
+
+
+def _room(module: nn.Module, x: Tensor) -> Tensor:
+    """For x and the frames before it."""
+    batch, channels, frames, height, width = x.shape
+    size = (batch, channels, frames + module.time_pad, height, width)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
+
+
+def _fill_frames_before(module: nn.Module, room: Tensor, cache: Cache) -> Tensor:
+    """The first frame stands for those before the clip; the last ones go into the cache."""
+    before = cache.pop(module, None)
+    room[:, :, : module.time_pad] = room[:, :, module.time_pad, None] if before is None else before
+    cache[module] = room[:, :, -module.time_pad :].clone()
+    return room
+
+
+def _behind_frames_before(module: nn.Module, x: Tensor, cache: Cache) -> Tensor:
+    """The same without writing into a tensor, for gradients."""
+    before = cache.get(module)
+    before = x[:, :, :1].expand(-1, -1, module.time_pad, -1, -1) if before is None else before
+    x = torch.cat([before, x], dim=2)
+    cache[module] = x[:, :, -module.time_pad :].clone()
+    return x
+
+
+def _convolve(conv: nn.Conv3d, x: Tensor, padding: tuple[int, int, int]) -> Tensor:
+    """A convolution of stride 1, in groups of output frames where one would exceed `MOST_ELEMENTS`."""
+    reach = conv.kernel_size[0] - 1
+    frames = x.shape[2] - reach
+    frame_elements = x[:, :1, 0].numel() * max(conv.in_channels, conv.out_channels)
+    step = max(1, MOST_ELEMENTS // frame_elements - reach)
+    if step >= frames:
+        return _convolve_whole(conv, x, padding)
+    groups = (_convolve_whole(conv, x[:, :, i : i + step + reach], padding) for i in range(0, frames, step))
+    if torch.is_grad_enabled():
+        return torch.cat(list(groups), dim=2)
+    size = (len(x), conv.out_channels, frames, *x.shape[3:])
+    out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
+    for i, group in zip(range(0, frames, step), groups, strict=True):
+        out[:, :, i : i + step] = group
+    return out
+
+
+def _convolve_whole(conv: nn.Conv3d, x: Tensor, padding: tuple[int, int, int]) -> Tensor:
+    """Left to itself torch takes its slow kernel for small float32 inputs on a CPU; oneDNN's is named here."""
+    named = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    if named and not torch.is_grad_enabled():
+        return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, (1, 1, 1), (1, 1, 1), 1)
+    return F.conv3d(x, conv.weight, conv.bias, padding=padding)
