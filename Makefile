@@ -2,6 +2,7 @@
 #   make demo    restore the clips of datasets/demo, print scores, write pictures to look at
 #   make test    lint and the whole test suite
 PYTHON ?= python3
+unexport PYTHON  # it makes the environment; what runs in there finds its own
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed

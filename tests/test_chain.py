@@ -1,6 +1,8 @@
 """From clips to a restored and scored video: the two bash scripts, the conversion, the restoration, the metrics."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,12 @@ ROOT = Path(__file__).parent.parent
 
 def bash(script, *arguments, cwd):
     done = subprocess.run(
-        ["bash", str(ROOT / script), *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        ["bash", str(ROOT / script), *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
