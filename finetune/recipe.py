@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from finetune.data.config import DataConfig
-from finetune.typed_yaml import from_tree
+from finetune.typed_yaml import from_tree, read_tree
 from vsr.errors import UsageError
 
 FRAME_STEP = 8
@@ -169,12 +169,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     Raises:
         UsageError: names file, field and what was expected.
     """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: is not YAML: {error}") from error
+    tree = read_tree(path)
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: expected a mapping of fields, got {tree!r}")
     for override in overrides:

@@ -17,13 +17,17 @@ T = TypeVar("T")
 
 def read_yaml(path: Path, cls: type[T]) -> T:
     """Read a file that describes one ``cls``; errors name the file and the field."""
+    return from_tree(cls, read_tree(path), str(path))
+
+
+def read_tree(path: Path) -> Any:
+    """What a YAML file holds; UsageError when it cannot be read or is not YAML."""
     try:
-        tree = yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: is not YAML: {error}") from error
-    return from_tree(cls, tree, str(path))
 
 
 def from_tree(cls: type[T], tree: Any, where: str) -> T:
