@@ -23,6 +23,7 @@ from vsr.color_fix import COLOR_FIXES
 from vsr.devices import DTYPES
 from vsr.errors import INTERRUPTED, VSRError
 from vsr.frames import UPSCALE_MODES
+from vsr.memory import keep_freed_memory
 
 log = logging.getLogger("vsr")
 
@@ -144,4 +145,5 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -36,7 +36,7 @@ def check(recipe: Recipe) -> None:
 def check_model(recipe: Recipe) -> None:
     """The model is there and takes what the recipe gives it."""
     facts = inspect(find_model(str(recipe.init_from), weights=False))
-    if recipe.method == "dove_latent" or recipe.loss.temporal_decode:
+    if recipe.method in ("dove_latent", "vae") or recipe.loss.temporal_decode:
         recipe.check_frames(facts.grid.step)
     for name in ("height", "width"):
         if getattr(recipe.data, name) % facts.grid.multiple:

@@ -15,30 +15,38 @@ from vsr.pipelines.lora import FILE, METADATA
 LORA_FOLDER = "lora"
 
 
-def export(pipe: DOVEPipeline, weights: dict[str, torch.Tensor], folder: Path, dtype: torch.dtype) -> None:
+def export(
+    pipe: DOVEPipeline,
+    weights: dict[str, torch.Tensor],
+    folder: Path,
+    dtype: torch.dtype,
+    component: str = "transformer",
+) -> None:
     """Write the pipeline with the student's weights in ``dtype``; complete or not at all.
 
     A LoRA is written twice: merged into the model, so that the folder is used like any other, and by itself with its
     alpha in ``lora/``, for use on the base model.
 
     Args:
-        pipe: with the student as its transformer, its LoRA adapter in place if it has one.
+        pipe: with the student in it, its LoRA adapter in place if it has one.
         weights: the student's state dict, gathered from all processes.
+        component: "transformer" or "vae", which the student is; the other part is written as it is.
     """
     temporary = folder.with_name(f".{folder.name}.incomplete")
     shutil.rmtree(temporary, ignore_errors=True)
-    student = _student(pipe.transformer, weights).to(dtype)
-    exported = DOVEPipeline(pipe.vae, student, pipe.scheduler, **_settings(pipe))
+    parts = {"vae": pipe.vae, "transformer": pipe.transformer}
+    parts[component] = _student(parts[component], weights).to(dtype)
+    exported = DOVEPipeline(**parts, scheduler=pipe.scheduler, **_settings(pipe))
     exported.prompt_embedding = pipe.prompt_embedding
     exported.save_pretrained(temporary)
-    if getattr(pipe.transformer, "peft_config", None):
+    if component == "transformer" and getattr(pipe.transformer, "peft_config", None):
         _save_lora(pipe.transformer, weights, temporary / LORA_FOLDER)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
 def _settings(pipe: DOVEPipeline) -> dict:
-    names = ("scale", "upscale_mode", "timestep", "noise_step", "posterior", "coefficients")
+    names = ("scale", "upscale_mode", "timestep", "noise_step", "posterior", "coefficients", "max_pixels")
     return {name: pipe.config[name] for name in names}
 
 
@@ -48,7 +56,7 @@ def _student(network: nn.Module, weights: dict[str, torch.Tensor]) -> nn.Module:
     adapters = getattr(network, "peft_config", {})
     for name, config in adapters.items():
         copy.add_adapter(config, adapter_name=name)
-    copy.load_state_dict({name: tensor.float().cpu() for name, tensor in weights.items()})
+    copy.load_state_dict({name.removeprefix("vae."): tensor.float().cpu() for name, tensor in weights.items()})
     if adapters:
         copy.fuse_lora()
         copy.unload_lora()

@@ -97,6 +97,14 @@ class PixelLossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VAELossConfig:
+    """The loss of a VAE."""
+
+    kl_weight: float = 1.0e-6
+    """Weight of the KL divergence, beside 1 for the L1 distance of pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
     """Settings that inference must share; they travel with the weights. None: those of init_from."""
 
@@ -124,7 +132,7 @@ class ValidationConfig:
 class Recipe:
     """One training run."""
 
-    method: Literal["dove_latent", "dove_pixel"]
+    method: Literal["dove_latent", "dove_pixel", "vae"]
     """What is trained how: a file of finetune/methods."""
     init_from: Path
     """Model folder to start from."""
@@ -136,21 +144,33 @@ class Recipe:
     train: TrainConfig
     loss: PixelLossConfig | None = None
     """For dove_pixel."""
+    vae: VAELossConfig | None = None
+    """For vae."""
     pipeline: PipelineConfig = PipelineConfig()
     validation: ValidationConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.method == "dove_latent" and self.loss is not None:
-            raise UsageError("loss: dove_latent has no such settings; remove the section, or use method: dove_pixel")
-        if self.method == "dove_pixel" and self.loss is None:
-            raise UsageError("missing loss; dove_pixel needs the section, for example with perceptual: none")
-        if self.method == "dove_pixel" and self.data.latent_cache:
-            raise UsageError("data: latent_cache: dove_pixel trains on pixels, which latents cannot replace; remove it")
+        self._check_sections()
+        if self.method != "dove_latent" and self.data.latent_cache:
+            raise UsageError(f"data: latent_cache: {self.method} trains on pixels, not on latents; remove it")
         if self.method == "dove_latent" and self.data.image_ratio:
             raise UsageError("data: image_ratio: dove_latent trains on videos only; write 0.0")
         through_time = self.method == "dove_latent" or (self.loss is not None and self.loss.temporal_decode)
         if through_time:
             self.check_frames(FRAME_STEP)
+
+    def _check_sections(self) -> None:
+        """Each method has its own section, and no other."""
+        for method, section in (("dove_pixel", "loss"), ("vae", "vae")):
+            given = getattr(self, section) is not None
+            if given and self.method != method:
+                raise UsageError(
+                    f"{section}: {self.method} has no such settings; remove the section, or use method: {method}"
+                )
+            if self.method == method and not given:
+                raise UsageError(f"missing {section}; {method} needs the section, see the recipes in configs/")
+        if self.method == "vae" and self.train.lora:
+            raise UsageError("train: lora: vae trains all weights; remove it")
 
     def check_frames(self, step: int) -> None:
         """The VAE keeps frames in place only for ``step * k + 1`` of them."""

@@ -28,12 +28,13 @@ from finetune.losses.perceptual import build_perceptual
 from finetune.methods.base import Method
 from finetune.methods.dove_latent import DOVELatent
 from finetune.methods.dove_pixel import DOVEPixel
+from finetune.methods.vae import VAE
 from finetune.recipe import Recipe, dump_recipe, load_recipe
 from finetune.trainable import make_trainable
 from finetune.trainer import Trainer
 from finetune.validate import validate
 from vsr.errors import INTERRUPTED, VSRError
-from vsr.memory import naming_memory
+from vsr.memory import keep_freed_memory, naming_memory
 from vsr.pipelines import load_pipeline
 
 log = logging.getLogger("finetune")
@@ -138,6 +139,11 @@ def build_method(recipe: Recipe, device: torch.device) -> Method:
     config, dtype = recipe.train, DTYPES[recipe.train.precision]
     pipe = load_pipeline(recipe.init_from, torch.float32, "cpu")
     pipe.register_to_config(**pipeline_settings(recipe))
+    if recipe.method == "vae":
+        pipe.vae.requires_grad_(True)
+        if config.gradient_checkpointing:
+            pipe.vae.enable_gradient_checkpointing()
+        return VAE(pipe, kl_weight=recipe.vae.kl_weight, seed=config.seed)
     pipe.vae.requires_grad_(False).eval().to(device, dtype)
     make_trainable(pipe.transformer, config.lora, dtype)
     if config.gradient_checkpointing:
@@ -180,10 +186,11 @@ def export_student(accelerator: Accelerator, trainer: Trainer, method: Method, f
     with trainer.averaged_weights():
         weights = accelerator.get_state_dict(method.networks["student"])
         if accelerator.is_main_process:  # still inside: the weights are not copies
-            export(method.pipe, weights, folder, DTYPES[precision])
+            export(method.pipe, weights, folder, DTYPES[precision], method.component)
             log.info("the model is in %s; use it with inference_script.py --model_path %s", folder, folder)
     accelerator.wait_for_everyone()
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

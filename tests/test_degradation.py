@@ -23,7 +23,7 @@ from finetune.data.degradation.plan import (
 from finetune.data.degradation.sample import walk
 from vsr.errors import UsageError
 
-NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+NAMES = sorted({path.stem for path in PRESETS.glob("*.yaml")} - {"area"})  # area is ours, nothing published
 NUM_PLANS = 20_000
 HUGE = 96_000
 """Pixels; rounding to whole pixels then blurs no statistic. A plan holds no pixel, so it costs nothing."""

@@ -349,3 +349,12 @@ def test_the_grid_bounds_tiles_unless_the_vae_tiles_itself():
     assert pipe.grid == Grid(multiple=16, step=8, max_pixels=1_500_000)
     pipe.vae.enable_tiling()
     assert pipe.grid.max_pixels is None
+    small = random_pipeline(max_pixels=4096)
+    small.vae.enable_tiling()
+    assert small.grid.max_pixels == 4096  # what it was trained for still holds
+
+
+def test_the_bound_of_a_model_travels_with_it(tmp_path):
+    random_pipeline(max_pixels=4096).save_pretrained(tmp_path)
+    assert pipelines.inspect(tmp_path).grid.max_pixels == 4096
+    assert load_pipeline(tmp_path, "float32", "cpu").grid.max_pixels == 4096

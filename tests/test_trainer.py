@@ -18,6 +18,7 @@ from finetune import checkpoint, engine, train
 from finetune.methods.base import Method, Phase
 from finetune.methods.dove_latent import DOVELatent
 from finetune.methods.dove_pixel import DOVEPixel
+from finetune.methods.vae import VAE
 from finetune.recipe import LoraConfig, TrainConfig, load_recipe
 from finetune.trainable import make_trainable, trainable
 from finetune.trainer import Trainer
@@ -77,6 +78,7 @@ METHODS = {
     "latent": (lambda pipe: DOVELatent(pipe), batch(9)),
     "pixel video": (lambda pipe: DOVEPixel(pipe, absolute), batch(2)),
     "pixel image": (lambda pipe: DOVEPixel(pipe, None), batch(1, "image")),
+    "vae": (lambda pipe: VAE(pipe), batch(9)),
     "pixel through time": (lambda pipe: DOVEPixel(pipe, None, temporal_decode=True), batch(9)),
 }
 

@@ -41,7 +41,9 @@ class Batch:
         self._settings, self._output = _restore_settings(args), _output_options(args)
         self._model = pipelines.find_model(args.model_path, weights=False)
         self._facts = pipelines.inspect(self._model)
-        self._grid = replace(self._facts.grid, max_pixels=None) if args.is_vae_st else self._facts.grid
+        self._grid = self._facts.grid
+        if args.is_vae_st:  # the VAE itself then takes frames of any size
+            self._grid = replace(self._grid, max_pixels=self._facts.settings.max_pixels)
         self._check_steps()
         self._device = choose_device(args.device)
         self._dtype = choose_dtype(args.dtype, self._device)

@@ -26,6 +26,9 @@ class DataConfig:
     """Super-resolution factor: ground truth by low quality."""
     degradation: str = "realbasicvsr"
     """Of videos: a preset of configs/degradation or the path of a YAML file."""
+    area_share: float = 0.0
+    """Fraction of videos that the preset ``area`` degrades instead: clips that are only small, so that the model learns
+    to leave alone what is good."""
     image_degradation: str = "realesrgan"
     """Of images: the same."""
     latent_cache: Path | None = None
@@ -37,6 +40,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.image_ratio <= 1.0:
             raise UsageError(f"image_ratio: expected a fraction in [0, 1], got {self.image_ratio}")
+        if not 0.0 <= self.area_share <= 1.0:
+            raise UsageError(f"area_share: expected a fraction in [0, 1], got {self.area_share}")
         if self.image_ratio > 0 and self.images is None:
             raise UsageError(
                 f"image_ratio is {self.image_ratio}, but images is not set; set images to a folder, or image_ratio: 0.0"

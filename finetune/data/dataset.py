@@ -35,6 +35,8 @@ class _Kind:
 
     files: list[Path]
     degradation: DegradationConfig
+    area: DegradationConfig | None = None
+    """The milder one of some samples."""
 
 
 class PairDataset(torch.utils.data.Dataset):
@@ -44,7 +46,7 @@ class PairDataset(torch.utils.data.Dataset):
         self._config, self._seed = config, seed
         self._kinds: dict[Kind, _Kind] = {}
         if config.image_ratio < 1:
-            self._kinds["video"] = _load(config.videos, "video", config.degradation)
+            self._kinds["video"] = _load(config.videos, "video", config.degradation, mixed=config.area_share > 0)
         if config.image_ratio > 0:
             self._kinds["image"] = _load(config.images, "image", config.image_degradation)
 
@@ -59,7 +61,8 @@ class PairDataset(torch.utils.data.Dataset):
         kind, n = key
         rng = keyed_generator(Purpose.SAMPLE, self._seed, kind, n)
         frames = self._read(self.file_of(kind, n), kind, rng)
-        gt, lq = self._pair(frames, self._kinds[kind].degradation, 1 if kind == "image" else self._config.frames, rng)
+        degradation = self._degradation(kind, rng)
+        gt, lq = self._pair(frames, degradation, 1 if kind == "image" else self._config.frames, rng)
         size = (self._config.height, self._config.width)
         with one_torch_thread():
             x_gt, x_lq = (to_lq(list(clip), size, size, UPSCALE_MODE)[0] for clip in (gt, lq))
@@ -98,6 +101,10 @@ class PairDataset(torch.utils.data.Dataset):
         rows = _random_part(height, _with_context(config.height, height, config.scale), rng)
         return rows, _random_part(width, _with_context(config.width, width, config.scale), rng)
 
+    def _degradation(self, kind: Kind, rng: np.random.Generator) -> DegradationConfig:
+        held = self._kinds[kind]
+        return held.area if held.area and rng.random() < self._config.area_share else held.degradation
+
     def _pair(
         self, frames: np.ndarray, degradation: DegradationConfig, count: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -110,8 +117,9 @@ class PairDataset(torch.utils.data.Dataset):
         return frames[window, _times(rows, scale), _times(columns, scale)], lq[window, rows, columns]
 
 
-def _load(path: Path, kind: Kind, degradation: str) -> _Kind:
-    return _Kind(files=find_sources(Path(path), kind), degradation=load_degradation(degradation))
+def _load(path: Path, kind: Kind, degradation: str, *, mixed: bool = False) -> _Kind:
+    area = load_degradation("area") if mixed else None
+    return _Kind(files=find_sources(Path(path), kind), degradation=load_degradation(degradation), area=area)
 
 
 @lru_cache(maxsize=4)

@@ -35,7 +35,8 @@ def cache_key(config: DataConfig, seed: int, model: Path, dtype: torch.dtype) ->
     ignored = ("workers", "latent_cache", "videos", "images")
     facts = {name: value for name, value in asdict(config).items() if name not in ignored}
     files = [(path.name, path.stat().st_size) for path in find_sources(config.videos, "video")]
-    facts |= {"degradation": asdict(load_degradation(config.degradation)), "files": files, "seed": seed}
+    presets = [asdict(load_degradation(name)) for name in (config.degradation, "area")]
+    facts |= {"degradation": presets, "files": files, "seed": seed}
     facts |= {"dtype": str(dtype), "version": VERSION}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for path in sorted((model / "vae").glob("*.*")):

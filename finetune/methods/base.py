@@ -5,7 +5,6 @@ A method file imports no other method. The trainer knows this file and no concre
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,6 +47,8 @@ class Method:
     phases: tuple[Phase, ...]
     pipe: Pipeline
     """What inference uses, around the student itself."""
+    component: str = "transformer"
+    """The part of ``pipe`` that the student is: what an export replaces."""
 
     def end_step(self, step: int) -> None:
         """Called after step number ``step``, counted from 1."""
@@ -58,7 +59,3 @@ class Method:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The reverse of `state_dict`."""
-
-    def save(self, folder: Path) -> None:
-        """Write what inference needs: a folder that `vsr.load_pipeline` reads."""
-        self.pipe.save_pretrained(folder)

@@ -29,6 +29,7 @@ from finetune.recipe import Recipe, load_recipe
 from finetune.train import own_words, quiet_diffusers
 from vsr import codec
 from vsr.errors import INTERRUPTED, UsageError, VSRError
+from vsr.memory import keep_freed_memory
 from vsr.pipelines import find_model
 
 log = logging.getLogger("finetune")
@@ -96,4 +97,5 @@ def cache(recipe: Recipe, degradations: int, rank: int = 0, world_size: int = 1)
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import inference_script
 from finetune.scripts.random_model import random_pipeline
+from vsr.memory import keep_freed_memory
 
 DEMO = Path("datasets/demo")
 SMALL_MODEL = Path("pretrained_models/tiny")
@@ -44,4 +45,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

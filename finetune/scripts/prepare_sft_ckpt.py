@@ -91,7 +91,7 @@ def convert(
     if averages and use_ema:
         for parameter, average in zip(trainable(student), averages["shadow_params"], strict=True):
             parameter.data.copy_(average)
-    export(method.pipe, student.state_dict(), folder, dtype)
+    export(method.pipe, student.state_dict(), folder, dtype, method.component)
     return folder
 
 

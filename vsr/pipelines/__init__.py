@@ -161,7 +161,7 @@ def inspect(folder: Path) -> ModelFacts:
         raise ModelError(f"{folder}: the configuration makes no sense: {error}") from error
     if max(settings.timestep, settings.noise_step) >= steps:
         raise ModelError(f"{folder / INDEX}: a timestep is not below the {steps} of the schedule")
-    grid = Grid(multiple=multiple, step=codec.frame_step(vae), max_pixels=codec.UNTILED_PIXELS)
+    grid = Grid(multiple=multiple, step=codec.frame_step(vae), max_pixels=settings.max_pixels or codec.UNTILED_PIXELS)
     return ModelFacts(grid=grid, settings=settings, num_timesteps=steps)
 
 

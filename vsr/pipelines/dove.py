@@ -41,7 +41,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
 
     Args:
         text_encoder, tokenizer: None in normal use; only an embedding that is stored nowhere needs them.
-        scale, upscale_mode, timestep, noise_step, posterior, coefficients: see `PipelineSettings`.
+        scale, upscale_mode, timestep, noise_step, posterior, coefficients, max_pixels: see `PipelineSettings`.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer"
@@ -61,6 +61,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         noise_step: int = DEFAULTS.noise_step,
         posterior: str = DEFAULTS.posterior,
         coefficients: str = DEFAULTS.coefficients,
+        max_pixels: int | None = DEFAULTS.max_pixels,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -73,6 +74,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             noise_step=noise_step,
             posterior=posterior,
             coefficients=coefficients,
+            max_pixels=max_pixels,
         )
         self.register_to_config(**asdict(settings))
         self.prompt_embedding: Tensor | None = None
@@ -102,8 +104,8 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
     def grid(self) -> Grid:
         """The sizes that `restore` takes; CogVideoX: multiples of 16 pixels, 8k+1 frames."""
         multiple = codec.spatial_factor(self.vae) * self.transformer.config.patch_size
-        bound = None if self.vae.use_tiling else codec.UNTILED_PIXELS
-        return Grid(multiple=multiple, step=codec.frame_step(self.vae), max_pixels=bound)
+        of_vae = None if self.vae.use_tiling else codec.UNTILED_PIXELS
+        return Grid(multiple=multiple, step=codec.frame_step(self.vae), max_pixels=self.config.max_pixels or of_vae)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pixels (B, 3, F, H, W) in [-1, 1] to scaled latents (B, C, f, h, w)."""

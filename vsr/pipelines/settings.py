@@ -23,11 +23,16 @@ class PipelineSettings:
     coefficients: str = "model"
     """"model" rounds sqrt(abar) and sqrt(1 - abar) to the dtype of the networks, as the published DOVE was trained;
     "float32" is exact."""
+    max_pixels: int | None = None
+    """Largest output frame that is restored whole; larger ones are cut into tiles. For models that were trained on
+    small crops. None: as large as the VAE takes."""
 
     def __post_init__(self) -> None:
         self._check_choice("upscale_mode", UPSCALE_MODES)
         self._check_choice("posterior", ("mode", "sample"))
         self._check_choice("coefficients", ("model", "float32"))
+        if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
+            raise ValueError(f"max_pixels must be a whole number above 0, or null, got {self.max_pixels!r}")
         for name in ("timestep", "noise_step"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a whole number of at least 0, got {getattr(self, name)!r}")

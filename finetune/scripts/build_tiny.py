@@ -1,0 +1,95 @@
+"""Build the small model that ships with this repository, from nothing: clips, VAE, stage 1, stage 2, export.
+
+    python -m finetune.scripts.build_tiny [--output pretrained_models/tiny]
+
+Each step trains by a recipe of configs/tiny/ with the ordinary trainer, into checkpoint/tiny/. The same command goes on
+after an interruption, from the last checkpoint. A GPU is used when there is one; two CPU cores need a few hours.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLCogVideoX
+
+from finetune import train
+from finetune.data.dataset import PairDataset
+from finetune.recipe import load_recipe
+from finetune.scripts import cache_latents
+from finetune.scripts.make_clips import make_clips
+from finetune.scripts.tiny_model import untrained_pipeline
+from vsr import codec, load_pipeline
+from vsr.memory import keep_freed_memory
+
+RECIPES, WORK = Path("configs/tiny"), Path("checkpoint/tiny")
+CLIPS, DEGRADATIONS = 1400, 2
+"""Training clips, and samples of each in the latent cache."""
+MEASURED = 64
+"""Samples that the scale of latents is measured on."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run all steps that are not done yet; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("pretrained_models/tiny"), help="folder for the model")
+    output = parser.parse_args(argv).output
+    make_clips(WORK / "clips", CLIPS)
+    if not (WORK / "untrained").exists():
+        untrained_pipeline().save_pretrained(WORK / "untrained")
+    steps = (
+        lambda: trained("vae"),
+        lambda: scale_latents(WORK / "vae/model", WORK / "compressed"),
+        lambda: cache_latents.main([str(RECIPES / "s1.yaml"), f"--degradations={DEGRADATIONS}"]),
+        lambda: trained("s1"),
+        lambda: trained("s2"),
+    )
+    for step in steps:
+        if code := step():
+            return code
+    write_half(WORK / "s2/model", output)
+    return 0
+
+
+def trained(name: str) -> int:
+    """Train by one recipe, in a process of its own, unless its model is there; returns the exit code."""
+    if (WORK / name / train.EXPORT).exists():
+        return 0
+    return subprocess.run(
+        [sys.executable, "-m", "finetune.train", str(RECIPES / f"{name}.yaml")], check=False
+    ).returncode
+
+
+def scale_latents(source: Path, target: Path) -> int:
+    """Write the model again with the factor that gives its latents a standard deviation of 1; returns 0."""
+    if not target.exists():
+        pipe = load_pipeline(source, torch.float32, "cpu")
+        factor = 1 / latent_deviation(pipe.vae)
+        pipe.vae.register_to_config(scaling_factor=round(factor, 4))
+        pipe.save_pretrained(target)
+    return 0
+
+
+@torch.no_grad()
+def latent_deviation(vae: AutoencoderKLCogVideoX) -> float:
+    """Standard deviation of the latents of the first training samples, about zero."""
+    recipe = load_recipe(RECIPES / "vae.yaml", [])
+    data = PairDataset(recipe.data, recipe.train.seed)
+    z = torch.cat([codec.encode(vae, data["video", n]["x_gt"][None]) for n in range(MEASURED)])
+    return z.square().mean().sqrt().item()
+
+
+def write_half(source: Path, target: Path) -> None:
+    """Write the model in half precision, without the paths that diffusers notes in configurations."""
+    load_pipeline(source, torch.float16, "cpu").save_pretrained(target)
+    for path in target.rglob("*.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

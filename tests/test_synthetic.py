@@ -1,0 +1,52 @@
+"""Synthetic scenes: what a seed decides, that nothing held out is trained on, camera geometry by hand."""
+
+import numpy as np
+import pytest
+
+from finetune.data.synthetic import HELD_OUT, CameraMove, dead_leaves, film, photograph, random_scene
+from finetune.data.synthetic.pictures import PHOTOGRAPHS, _radii
+from finetune.scripts.make_clips import make_clip
+from finetune.scripts.make_demo import SHOTS
+from vsr.video_io import probe, read_frames
+
+
+def test_photographs_are_color_and_what_is_held_out_is_not_trained_on():
+    for name in (*PHOTOGRAPHS, *HELD_OUT):
+        assert photograph(name).dtype == np.uint8
+        assert photograph(name).shape[2:] == (3,)
+    assert not set(PHOTOGRAPHS) & set(HELD_OUT)
+    assert {shot.photo for shot in SHOTS} <= set(HELD_OUT)
+
+
+def test_a_scene_follows_from_its_seed():
+    first, again, other = (list(random_scene(np.random.default_rng(seed), (48, 32), 3)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first[0].shape == (32, 48, 3) and first[0].dtype == np.uint8 and len(first) == 3
+
+
+def test_leaves_cover_the_picture_and_are_found_at_all_scales():
+    rng = np.random.default_rng(0)
+    picture = dead_leaves(rng, 96)
+    assert (picture.sum(axis=2) == 0).mean() < 0.1
+    radii = _radii(rng, 10**6, smallest=2, largest=50)
+    assert radii.min() >= 2 and radii.max() <= 50
+    # a density of r^-3 has as much area in each octave: four times as many leaves of half the radius
+    small, large = ((radii >= low) & (radii < 2 * low) for low in (4, 8))
+    assert small.sum() / large.sum() == pytest.approx(4, rel=0.15)
+
+
+def test_a_pan_by_whole_pixels_moves_the_picture_by_whole_pixels():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    move = CameraMove(center=(0.5, 0.5), step=1.0, pan=(6, 4))
+    first, last = film(picture, move, (20, 16), 2)  # the ends of the way: -3, -2 and +3, +2 from the middle
+    assert np.array_equal(first[4:, 6:], last[:-4, :-6])
+
+
+def test_clips_are_written_once_and_complete(tmp_path):
+    make_clip(tmp_path, 3)
+    written = (tmp_path / "00003.mp4").read_bytes()
+    assert len(list(read_frames(probe(tmp_path / "00003.mp4")))) == 28
+    make_clip(tmp_path, 3)
+    assert (tmp_path / "00003.mp4").read_bytes() == written
+    assert [path.name for path in tmp_path.iterdir()] == ["00003.mp4"]
