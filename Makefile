@@ -1,19 +1,23 @@
 # Two commands that work on a fresh machine with Python 3.11 or 3.12:
 #   make demo    restore the clips of datasets/demo, print scores, write pictures to look at
 #   make test    lint and the whole test suite
+# And make bench: seconds and memory of each stage, beside the path of the published script.
 PYTHON ?= python3
 unexport PYTHON  # it makes the environment; what runs in there finds its own
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m finetune.scripts.demo
 
 test: lint
 	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.restore --output results/benchmark
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

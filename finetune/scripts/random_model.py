@@ -54,16 +54,20 @@ def random_pipeline(layout: str = "1.5-5b", seed: int = 0, levels: int = 4, **co
             **LAYOUTS[layout],
         )
         embedding = torch.randn(1, TEXT_LENGTH, TEXT_DIM)
-    scheduler = CogVideoXDPMScheduler(
+    pipe = DOVEPipeline(vae.eval(), transformer.eval(), noise_schedule(layout), **config)
+    pipe.prompt_embedding = embedding
+    return pipe
+
+
+def noise_schedule(layout: str) -> CogVideoXDPMScheduler:
+    """The schedule that a published transformer was trained with."""
+    return CogVideoXDPMScheduler(
         beta_schedule="scaled_linear",
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         snr_shift_scale=1.0 if layout == "1.5-5b" else 3.0,
         timestep_spacing="trailing",
     )
-    pipe = DOVEPipeline(vae.eval(), transformer.eval(), scheduler, **config)
-    pipe.prompt_embedding = embedding
-    return pipe
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,9 +1,10 @@
 """The networks of the small bundled model, before training."""
 
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel
+from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXResnetBlock3D
 
+from finetune.scripts.random_model import noise_schedule
 from vsr.pipelines.dove import DOVEPipeline
 
 SEED = 0
@@ -18,7 +19,7 @@ def untrained_pipeline() -> DOVEPipeline:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         settings = {"coefficients": "float32", "max_pixels": MAX_PIXELS}
-        pipe = DOVEPipeline(small_vae(), small_transformer(), scheduler(), **settings)
+        pipe = DOVEPipeline(small_vae(), small_transformer(), noise_schedule("1.5-5b"), **settings)
     pipe.prompt_embedding = torch.zeros(1, TEXT_LENGTH, TEXT_DIM)
     return pipe
 
@@ -69,14 +70,3 @@ def small_transformer() -> CogVideoXTransformer3DModel:
     torch.nn.init.zeros_(transformer.proj_out.weight)
     torch.nn.init.zeros_(transformer.proj_out.bias)
     return transformer.eval()
-
-
-def scheduler() -> CogVideoXDPMScheduler:
-    """The schedule of CogVideoX 1.5."""
-    return CogVideoXDPMScheduler(
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        snr_shift_scale=1.0,
-        timestep_spacing="trailing",
-    )
