@@ -38,8 +38,10 @@ def cache_key(config: DataConfig, seed: int, model: Path, dtype: torch.dtype) ->
     presets = [asdict(load_degradation(name)) for name in (config.degradation, "area")]
     facts |= {"degradation": presets, "files": files, "seed": seed}
     facts |= {"dtype": str(dtype), "version": VERSION}
+    architecture = json.loads((model / "vae" / "config.json").read_text())
+    facts["vae"] = {name: value for name, value in architecture.items() if not name.startswith("_")}  # notes of paths
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-    for path in sorted((model / "vae").glob("*.*")):
+    for path in sorted((model / "vae").glob("*.safetensors")):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ from vsr.pipelines.dove import DOVEPipeline
 SEED = 0
 TEXT_LENGTH, TEXT_DIM = 1, 16
 LATENT_CHANNELS = 8
-MAX_PIXELS = 256 * 256
+MAX_PIXELS = 160 * 160
 """Larger frames are cut into tiles: the network never saw more than crops."""
 
 
@@ -59,7 +59,7 @@ def small_transformer() -> CogVideoXTransformer3DModel:
         patch_size_t=4,
         patch_bias=False,
         use_rotary_positional_embeddings=True,
-        time_embed_dim=64,
+        time_embed_dim=16,
         text_embed_dim=TEXT_DIM,
         max_text_seq_length=TEXT_LENGTH,
         sample_height=32,
