@@ -1,6 +1,7 @@
 """Our VAE path against diffusers' own, untiled and tiled: time, memory and difference, on this machine.
 
     python -m benchmarks.vae [--frames 33 --height 384 --width 512] [--dtype float32] [--widths 16 32 32 64] [--runs 5]
+                             [--strip_rows 64]
 
 The sides alternate within one process, with one allocator setting, and ratios are of medians. The default is a toy VAE
 of the real topology, an eighth as wide; ``--widths 128 256 256 512 --groups 32`` is the real one with random weights.
@@ -12,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
@@ -22,6 +24,8 @@ from vsr import vae as fast
 from vsr.memory import keep_freed_memory
 
 Call = Callable[[Tensor], Tensor]
+EXACT = ("ours", "strips")
+"""Sides whose result is that of diffusers' untiled call; its own tiles have other statistics."""
 
 
 def random_vae(widths: list[int], groups: int, dtype: torch.dtype, device: str) -> AutoencoderKLCogVideoX:
@@ -30,8 +34,8 @@ def random_vae(widths: list[int], groups: int, dtype: torch.dtype, device: str) 
     return vae.to(device, dtype).eval().requires_grad_(False)
 
 
-def sides(vae: AutoencoderKLCogVideoX, direction: str) -> dict[str, Call]:
-    """The three ways of one direction by name."""
+def sides(vae: AutoencoderKLCogVideoX, direction: str, strip_rows: int | None) -> dict[str, Call]:
+    """The ways of one direction by name; "strips" only where there are any."""
 
     def tiled(x: Tensor) -> Tensor:
         vae.enable_tiling()
@@ -41,10 +45,11 @@ def sides(vae: AutoencoderKLCogVideoX, direction: str) -> dict[str, Call]:
             vae.disable_tiling()
 
     if direction == "encode":
-        diffusers_call, ours = (lambda x: vae.encode(x).latent_dist.parameters), lambda x: fast.encode(vae, x)
+        diffusers_call, ours = (lambda x: vae.encode(x).latent_dist.parameters), partial(fast.encode, vae)
     else:
-        diffusers_call, ours = (lambda z: vae.decode(z).sample), lambda z: fast.decode(vae, z)
-    return {"ours": ours, "untiled": diffusers_call, "tiled": tiled}
+        diffusers_call, ours = (lambda z: vae.decode(z).sample), partial(fast.decode, vae)
+    strips = {"strips": partial(ours, memory=fast.Memory(strip_rows=strip_rows))} if strip_rows else {}
+    return {"ours": ours, "untiled": diffusers_call, "tiled": tiled} | strips
 
 
 def seconds(call: Call, x: Tensor) -> tuple[float, float]:
@@ -57,16 +62,19 @@ def seconds(call: Call, x: Tensor) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def compare(vae: AutoencoderKLCogVideoX, direction: str, x: Tensor, runs: int) -> dict[str, object]:
+def compare(
+    vae: AutoencoderKLCogVideoX, direction: str, x: Tensor, runs: int, strip_rows: int | None
+) -> dict[str, object]:
     """One direction: median seconds, ratios to ours, peak bytes, and the largest difference from untiled."""
-    calls = sides(vae, direction)
+    calls = sides(vae, direction, strip_rows)
     results, peaks = {}, {}
     for name, call in calls.items():  # warms up, too
         with PeakBytes([x, *vae.parameters()]) as counter:
             results[name] = call(x)
         peaks[name] = counter.peak
-    difference = (results["ours"] - results["untiled"]).float().abs().max().item()
-    del results
+    exact = results["untiled"].float()
+    differences = {name: (results[name].float() - exact).abs().max().item() for name in calls if name in EXACT}
+    del results, exact
     times = {name: [] for name in calls}
     for _ in range(runs):
         for name, call in calls.items():
@@ -76,11 +84,12 @@ def compare(vae: AutoencoderKLCogVideoX, direction: str, x: Tensor, runs: int) -
         "direction": direction,
         "seconds": clock,
         "process_seconds": process,
-        "times_as_fast_as": {name: clock[name] / clock["ours"] for name in ("untiled", "tiled")},
-        "times_as_fast_as_by_process": {name: process[name] / process["ours"] for name in ("untiled", "tiled")},
+        "times_as_fast_as": {name: clock[name] / clock["ours"] for name in calls if name != "ours"},
+        "times_as_fast_as_by_process": {name: process[name] / process["ours"] for name in calls if name != "ours"},
         "peak_bytes": peaks,
         "memory_of_untiled": peaks["ours"] / peaks["untiled"],
-        "difference": difference,
+        "memory_of_ours": {name: peaks[name] / peaks["ours"] for name in calls if name != "ours"},
+        "differences": differences,
     }
 
 
@@ -94,6 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--strip_rows", type=int, help="also measure our path in strips of so many rows")
     parser.add_argument("--threads", type=int, help="on a CPU; default: torch's own")
     parser.add_argument("--default_allocator", action="store_true", help="leave the C library's settings alone")
     parser.add_argument("--direction", choices=("encode", "decode"), nargs="+", default=["encode", "decode"])
@@ -106,7 +116,8 @@ def main(argv: list[str] | None = None) -> None:
     x = torch.rand(1, 3, args.frames, args.height, args.width).to(args.device, vae.dtype) * 2 - 1
     z = torch.randn(1, 16, (args.frames + 3) // 4, args.height // 8, args.width // 8).to(args.device, vae.dtype)
     for direction in args.direction:
-        print(json.dumps(compare(vae, direction, z if direction == "decode" else x, args.runs)), flush=True)
+        result = compare(vae, direction, z if direction == "decode" else x, args.runs, args.strip_rows)
+        print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from vsr import codec
 from vsr import vae as fast
 from vsr.memory import keep_freed_memory
 from vsr.vae import convolutions
+from vsr.vae.memory import Cache
 from vsr.vae.networks import decoder
 from vsr.vae.statistics import group_statistics
 
@@ -148,7 +149,7 @@ def test_groups_of_frames_where_tensors_are_huge_change_nothing(monkeypatch, gra
 
 @torch.no_grad()
 def test_only_convolutions_over_time_have_a_cache():
-    vae, cache = random_vae(), {}
+    vae, cache = random_vae(), Cache()
     decoder(vae.decoder, torch.randn(1, 4, 2, 5, 7), cache)
     over_time = [m for m in vae.decoder.modules() if getattr(m, "time_kernel_size", 1) == 3]
     assert set(cache) == set(over_time)
@@ -195,7 +196,7 @@ def test_a_vae_set_to_tile_goes_diffusers_way(monkeypatch):
 def test_statistics_of_groups_far_from_zero(offset):
     x = torch.randn(2, 9, 40, 60, 8) + offset
     x[:, 0] += 5  # the first block, from which differences are taken, is not like the others
-    mean, inverse_deviation = group_statistics(x, 2, 1e-6)
+    mean, inverse_deviation = group_statistics(x.split([10, 1, 29], dim=2), 2, 1e-6)
     grouped = x.double().unflatten(-1, (2, 4))
     variance, expected = torch.var_mean(grouped, dim=(1, 2, 3, 5), correction=0)
     assert_close(mean, expected.repeat_interleave(4, 1).float(), atol=1e-5, rtol=1e-6)

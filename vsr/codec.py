@@ -1,6 +1,6 @@
 """Between pixels and latents: the causal video VAE of CogVideoX (`AutoencoderKLCogVideoX`).
 
-Frames go through `vsr.vae`, whole; a VAE set to tile (``vae.enable_tiling()``) goes diffusers' own way.
+Frames go through `vsr.vae`, which needs no tiles; a VAE set to tile (``vae.enable_tiling()``) goes diffusers' own way.
 """
 
 import torch
@@ -16,28 +16,37 @@ have; with --is_vae_st frames of any size go to the VAE, which then tiles them i
 
 
 def encode(
-    vae: AutoencoderKLCogVideoX, x: Tensor, *, posterior: str = "mode", generator: torch.Generator | None = None
+    vae: AutoencoderKLCogVideoX,
+    x: Tensor,
+    *,
+    posterior: str = "mode",
+    generator: torch.Generator | None = None,
+    memory: fast.Memory = fast.WHOLE,
 ) -> Tensor:
     """Pixels to latents, times the VAE's scaling factor.
 
     Args:
         x: (B, 3, F, H, W) in [-1, 1], F = 8k+1 (or 8k), H and W multiples of the VAE's spatial factor.
         posterior: "mode" (deterministic) or "sample" (as the published DOVE does, with ``generator``).
+        memory: how to hold little at once; without gradients, and not for a VAE set to tile.
 
     Returns:
         z: (B, C, f, h, w) in the dtype of the VAE.
     """
     x = x.to(vae.dtype)
-    moments = vae.encode(x).latent_dist.parameters if vae.use_tiling else fast.encode(vae, x)
+    moments = vae.encode(x).latent_dist.parameters if vae.use_tiling else fast.encode(vae, x, memory)
     distribution = DiagonalGaussianDistribution(moments)
     z = distribution.mode() if posterior == "mode" else distribution.sample(generator)
     return z * vae.config.scaling_factor
 
 
-def decode(vae: AutoencoderKLCogVideoX, z: Tensor) -> Tensor:
-    """Latents, times the scaling factor, to pixels: (B, C, f, h, w) -> (B, 3, F, H, W), about [-1, 1], not clamped."""
+def decode(vae: AutoencoderKLCogVideoX, z: Tensor, *, memory: fast.Memory = fast.WHOLE) -> Tensor:
+    """Latents, times the scaling factor, to pixels: (B, C, f, h, w) -> (B, 3, F, H, W), about [-1, 1], not clamped.
+
+    ``memory``: as in `encode`.
+    """
     z = (1 / vae.config.scaling_factor) * z.to(vae.dtype)
-    return vae.decode(z).sample if vae.use_tiling else fast.decode(vae, z)
+    return vae.decode(z).sample if vae.use_tiling else fast.decode(vae, z, memory)
 
 
 def spatial_factor(vae: AutoencoderKLCogVideoX) -> int:

@@ -23,6 +23,7 @@ from vsr import codec, denoiser, one_step, prompts
 from vsr.errors import UsageError
 from vsr.pipelines.settings import DEFAULTS, PipelineSettings
 from vsr.restore import RestoreSettings, restore_frames
+from vsr.vae import Memory
 from vsr.windows import Grid
 
 
@@ -79,6 +80,8 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         self.register_to_config(**asdict(settings))
         self.prompt_embedding: Tensor | None = None
         """(1, L, D) of the empty prompt."""
+        self.vae_memory = Memory()
+        """How much of the VAE's activations to hold at once."""
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> "DOVEPipeline":
@@ -109,7 +112,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pixels (B, 3, F, H, W) in [-1, 1] to scaled latents (B, C, f, h, w)."""
-        return codec.encode(self.vae, x, posterior=self.config.posterior, generator=generator)
+        return codec.encode(self.vae, x, posterior=self.config.posterior, generator=generator, memory=self.vae_memory)
 
     def denoise(
         self,
@@ -146,7 +149,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents (B, C, f, h, w) to pixels (B, 3, F, H, W), about [-1, 1], not clamped."""
-        return codec.decode(self.vae, z)
+        return codec.decode(self.vae, z, memory=self.vae_memory)
 
     def alpha_bar(self, timestep: int) -> Tensor:
         """Cumulative alpha of the schedule at ``timestep``: scalar, float32."""

@@ -9,9 +9,11 @@ The pictures are those of diffusers' untiled `encode` and `decode`, to rounding.
 - nearest upsampling and the convolution behind it are one transposed convolution;
 - convolutions are never cut into pieces shorter than their kernel, as diffusers' own are, so any size decodes.
 
-With gradients every step is an ordinary differentiable operation; without, memory is reused in place.
+With gradients every step is an ordinary differentiable operation; without, memory is reused in place, and `Memory` says
+how to do with less of it.
 """
 
 from vsr.vae.frame_batches import decode, encode
+from vsr.vae.memory import WHOLE, Memory
 
-__all__ = ["decode", "encode"]
+__all__ = ["WHOLE", "Memory", "decode", "encode"]

@@ -5,25 +5,26 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vsr.vae.norms import norm_silu, write_norm_silu
-
-Cache = dict[nn.Module, Tensor]
-"""The last input frames of each causal convolution, (B, C, k - 1, H, W), for the batch of frames that comes next."""
+from vsr.vae.memory import Cache, keep_last, put_before
+from vsr.vae.norms import modulation, norm_silu, write_norm_silu
 
 MOST_ELEMENTS = 2**31 - 1
 """Of one tensor in a convolution: beyond, GPU libraries fall back to kernels that are slow or need far more memory."""
 
 
-def causal_convolution(module: nn.Module, padded: Tensor) -> Tensor:
-    """A CogVideoXCausalConv3d of what `padded` or `padded_norm_silu` made for it: as many frames as they were given."""
-    return _convolve(module.conv, padded, (0, module.height_pad, module.width_pad))
+def causal_convolution(module: nn.Module, padded: Tensor, *, rows_padded: bool = False) -> Tensor:
+    """A CogVideoXCausalConv3d of what `padded` or `padded_norm_silu` made for it: as many frames as they were given.
+
+    ``rows_padded``: the input has the rows above and below, too, as a strip of a picture has.
+    """
+    return _convolve(module.conv, padded, (0, 0 if rows_padded else module.height_pad, module.width_pad))
 
 
 def padded(module: nn.Module, x: Tensor, cache: Cache) -> Tensor:
     """The input (B, C, k - 1 + T, H, W) of a causal convolution: x behind the frames before it."""
     if torch.is_grad_enabled():
         return _behind_frames_before(module, x, cache)
-    room = _room(module, x)
+    room = padded_room(module, x, x.shape[3])
     room[:, :, module.time_pad :] = x
     return _fill_frames_before(module, room, cache)
 
@@ -32,8 +33,9 @@ def padded_norm_silu(norm: nn.Module, module: nn.Module, x: Tensor, z: Tensor | 
     """`padded` of norm and SiLU of x; without gradients that is the only place where they are written."""
     if torch.is_grad_enabled():
         return _behind_frames_before(module, norm_silu(norm, x, z), cache)
-    room = _room(module, x)
-    write_norm_silu(norm, x, z, room[:, :, module.time_pad :])
+    coefficients = modulation(norm, [x], z, x.shape[3])
+    room = padded_room(module, x, x.shape[3])
+    write_norm_silu(coefficients, x, room[:, :, module.time_pad :])
     return _fill_frames_before(module, room, cache)
 
 
@@ -79,22 +81,21 @@ def _transposed(weight: Tensor) -> Tensor:
     return torch.stack([right, centre + right, left + centre, left], dim=3).transpose(0, 1)
 
 
-def _room(module: nn.Module, x: Tensor) -> Tensor:
-    """For x and the frames before it."""
-    batch, channels, frames, height, width = x.shape
-    size = (batch, channels, frames + module.time_pad, height, width)
+def padded_room(module: nn.Module, x: Tensor, rows: int) -> Tensor:
+    """For x and the frames before it, with so many rows."""
+    batch, channels, frames, _, width = x.shape
+    size = (batch, channels, frames + module.time_pad, rows, width)
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
 
 
 def _fill_frames_before(module: nn.Module, room: Tensor, cache: Cache) -> Tensor:
     """The first frame stands for those before the clip; the last ones go into the cache."""
-    before = cache.pop(module, None)
-    room[:, :, : module.time_pad] = room[:, :, module.time_pad, None] if before is None else before
-    cache[module] = room[:, :, -module.time_pad :].clone()
+    put_before(module, room, cache.get(module))
+    keep_last(module, room, cache.room(module, room, room.shape[3]))
     return room
 
 
-def _behind_frames_before(module: nn.Module, x: Tensor, cache: Cache) -> Tensor:
+def _behind_frames_before(module: nn.Module, x: Tensor, cache: dict[nn.Module, Tensor]) -> Tensor:
     """The same without writing into a tensor, for gradients."""
     before = cache.get(module)
     before = x[:, :, :1].expand(-1, -1, module.time_pad, -1, -1) if before is None else before

@@ -6,28 +6,35 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
-from vsr.vae.convolutions import Cache, pointwise
+from vsr.vae.convolutions import pointwise
+from vsr.vae.memory import WHOLE, Cache, Memory
 from vsr.vae.networks import decoder, encoder
 
 
-def encode(vae: AutoencoderKLCogVideoX, x: Tensor) -> Tensor:
-    """Pixels (B, 3, F, H, W) in [-1, 1] to the posterior's mean and log-variance (B, 2C, f, h, w), not scaled."""
-    cache: Cache = {}
+def encode(vae: AutoencoderKLCogVideoX, x: Tensor, memory: Memory = WHOLE) -> Tensor:
+    """Pixels (B, 3, F, H, W) in [-1, 1] to the posterior's mean and log-variance (B, 2C, f, h, w), not scaled.
+
+    ``memory``: how to hold little at once, without gradients.
+    """
+    cache = Cache(memory.cache_device)
     moments = []
     for frames in _batches(x.shape[2], vae.num_sample_frames_batch_size):
-        h = encoder(vae.encoder, _channels_last(x[:, :, frames]), cache)
+        h = encoder(vae.encoder, _channels_last(x[:, :, frames]), cache, memory)
         moments.append(h if vae.quant_conv is None else pointwise(vae.quant_conv, h))
     return torch.cat(moments, dim=2).contiguous()
 
 
-def decode(vae: AutoencoderKLCogVideoX, z: Tensor) -> Tensor:
-    """Latents (B, C, f, h, w), not scaled, to pixels (B, 3, F, H, W), about [-1, 1], not clamped."""
-    cache: Cache = {}
+def decode(vae: AutoencoderKLCogVideoX, z: Tensor, memory: Memory = WHOLE) -> Tensor:
+    """Latents (B, C, f, h, w), not scaled, to pixels (B, 3, F, H, W), about [-1, 1], not clamped.
+
+    ``memory``: how to hold little at once, without gradients.
+    """
+    cache = Cache(memory.cache_device)
     pixels = []
     for frames in _batches(z.shape[2], vae.num_latent_frames_batch_size):
         z_batch = _channels_last(z[:, :, frames])
         z_batch = z_batch if vae.post_quant_conv is None else pointwise(vae.post_quant_conv, z_batch)
-        pixels.append(decoder(vae.decoder, z_batch, cache))
+        pixels.append(decoder(vae.decoder, z_batch, cache, memory))
     return torch.cat(pixels, dim=2).contiguous()
 
 

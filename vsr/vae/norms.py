@@ -4,6 +4,9 @@ The decoder's spatial norm is GroupNorm(x) * conv_y(z) + conv_b(z) with z upsamp
 1x1 convolutions commute with nearest upsampling, so both run at the size of z and only their results are repeated.
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -32,18 +35,46 @@ def norm_silu(norm: nn.Module, x: Tensor, z: Tensor | None) -> Tensor:
     return F.silu(rearrange(torch.cat(parts, dim=1), "b t h w c -> b c t h w"))
 
 
-def write_norm_silu(norm: nn.Module, x: Tensor, z: Tensor | None, out: Tensor) -> None:
-    """`norm_silu` into ``out``, without gradients: block by block while the data is in cache, in float32."""
+@dataclass(frozen=True)
+class Modulation:
+    """A norm with its modulation as x * scale + shift: both (B, t, h, w, C) float32, one for all without latents.
+
+    ``repeats`` rows of pixels share a row of latents.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    repeats: int
+
+
+def modulation(norm: nn.Module, strips: Iterable[Tensor], z: Tensor | None, height: int) -> Modulation:
+    """For the activation of ``height`` rows that the strips (B, C, T, rows, W) make up."""
+    layer = norm if z is None else norm.norm_layer
+    strips = (rearrange(x, "b c t h w -> b t h w c") for x in strips)
+    mean, inverse_deviation = group_statistics(strips, layer.num_groups, layer.eps)
+    scale = inverse_deviation * layer.weight.float()
+    shift = layer.bias.float() - mean * scale
+    scale, shift = (v[:, None, None, None] for v in (scale, shift))
+    if z is None:
+        return Modulation(scale, shift, repeats=height)
+    y, b = _at_latents(norm.conv_y, z).float(), _at_latents(norm.conv_b, z).float()
+    return Modulation(y * scale, torch.addcmul(b, y, shift), repeats=height // z.shape[3])
+
+
+def write_norm_silu(modulation: Modulation, x: Tensor, out: Tensor, top: int = 0) -> None:
+    """`norm_silu` into ``out``, without gradients: block by block while the data is in cache, in float32.
+
+    Args:
+        x, out: (B, C, T, rows, W), rows of the activation from ``top`` on.
+    """
     x, out = (rearrange(v, "b c t h w -> b t h w c") for v in (x, out))
-    scale, shift = _coefficients(norm, x, z)
-    latent_frames, latent_height = scale.shape[1:3]
-    repeats = x.shape[2] // latent_height
-    for latent, frames in enumerate(_frames_of_latents(x.shape[1], latent_frames)):
-        step = block_rows(x[:, frames, :repeats].numel(), x.device)
-        for top in range(0, latent_height, step):
-            a, b = (_rows_of_pixels(v[:, latent, top : top + step], x.shape[3]) for v in (scale, shift))
-            pixels = slice(top * repeats, (top + step) * repeats)
-            source, target = (v[:, frames, pixels].unflatten(2, (-1, repeats)) for v in (x, out))
+    scale, shift, repeats = modulation.scale, modulation.shift, modulation.repeats
+    for latent, frames in enumerate(_frames_of_latents(x.shape[1], scale.shape[1])):
+        step = block_rows(x[:, frames, :1].numel(), x.device)
+        for pixels, latents in _rows_of_latents(top, top + x.shape[2], repeats, step):
+            a, b = (_rows_of_pixels(v[:, latent, latents], x.shape[3]) for v in (scale, shift))
+            here = slice(pixels.start - top, pixels.stop - top)
+            source, target = (v[:, frames, here].unflatten(2, (a.shape[2], -1)) for v in (x, out))
             _write_block(source, a, b, target)
 
 
@@ -55,20 +86,6 @@ def _write_block(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
         out.copy_(F.silu(torch.addcmul(shift, x.float(), scale), inplace=True))
 
 
-def _coefficients(norm: nn.Module, x: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Norm and modulation of ``x`` (B, T, H, W, C) as x * scale + shift: both (B, t, h, w, C) float32."""
-    layer = norm if z is None else norm.norm_layer
-    mean, inverse_deviation = group_statistics(x, layer.num_groups, layer.eps)
-    scale = inverse_deviation * layer.weight.float()
-    shift = layer.bias.float() - mean * scale
-    scale, shift = (v[:, None, None, None] for v in (scale, shift))
-    if z is None:
-        grid = (-1, *x.shape[1:3], -1, -1)
-        return scale.expand(grid), shift.expand(grid)
-    y, b = _at_latents(norm.conv_y, z).float(), _at_latents(norm.conv_b, z).float()
-    return y * scale, torch.addcmul(b, y, shift)
-
-
 def _at_latents(convolution: nn.Module, z: Tensor) -> Tensor:
     """A causal 1x1x1 convolution of (B, c, t, h, w): (B, t, h, w, C)."""
     conv = convolution.conv
@@ -77,10 +94,24 @@ def _at_latents(convolution: nn.Module, z: Tensor) -> Tensor:
 
 def _frames_of_latents(num_frames: int, num_latents: int) -> list[slice]:
     """The frames that each latent frame modulates: of an odd number the first has its own, the others equal runs."""
+    if num_latents == 1:
+        return [slice(0, num_frames)]
     first = int(num_frames > 1 and num_frames % 2 == 1)
     run = (num_frames - first) // (num_latents - first)
     rest = [slice(first + i * run, first + (i + 1) * run) for i in range(num_latents - first)]
     return [slice(0, 1)] * first + rest
+
+
+def _rows_of_latents(top: int, bottom: int, repeats: int, step: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of pixels, up to ``step`` at once, with the rows of latents they share: several whole, or one in part."""
+    while top < bottom:
+        latent, whole = top // repeats, min(bottom - top, step) // repeats
+        if top % repeats or not whole:
+            end, latents = min((latent + 1) * repeats, top + step, bottom), slice(latent, latent + 1)
+        else:
+            end, latents = top + whole * repeats, slice(latent, latent + whole)
+        yield slice(top, end), latents
+        top = end
 
 
 def _rows_of_pixels(v: Tensor, width: int) -> Tensor:

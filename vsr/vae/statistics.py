@@ -1,5 +1,7 @@
 """Mean and deviation of the groups of a GroupNorm over channels-last activations, in one pass over memory."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -15,28 +17,34 @@ def block_rows(row_elements: int, device: torch.device) -> int:
     return max(1, elements // row_elements)
 
 
-def group_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+def group_statistics(strips: Iterable[Tensor], num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(variance + eps) of each group, repeated for its channels: both (B, C) float32.
 
     Sums are of differences from the mean of the first block, so nothing cancels, and float64 between blocks.
 
     Args:
-        x: (B, T, H, W, C), contiguous.
+        strips: that make up one activation: (B, T, rows, W, C) each, with contiguous rows.
     """
-    batch, frames, height, width, channels = x.shape
-    lines = x.reshape(batch, frames * height, width * channels)
-    step = block_rows(batch * width * channels, x.device)
-    origin = lines[:, :step].float().mean(dim=1, keepdim=True)
-    first, second = (torch.zeros_like(origin[:, 0], dtype=torch.float64) for _ in range(2))
-    for block in lines.split(step, dim=1):
+    count = 0
+    for block in _blocks(strips):
+        if not count:
+            origin = block.float().mean(dim=1, keepdim=True)
+            first, second = (torch.zeros_like(origin, dtype=torch.float64) for _ in range(2))
         difference = block - origin
-        first += difference.sum(dim=1)
-        second += difference.square_().sum(dim=1)
-    grouped = (batch, width, num_groups, channels // num_groups)
-    mean, square, origin = (v.view(grouped) for v in (first / lines.shape[1], second / lines.shape[1], origin.double()))
-    line_means = origin + mean
-    means = line_means.mean(dim=(1, 3), keepdim=True)
-    variance = (square - mean.square() + (line_means - means).square()).mean(dim=(1, 3), keepdim=True)
-    inverse_deviation = (variance.clamp(min=0) + eps).rsqrt()
-    expanded = (batch, 1, num_groups, channels // num_groups)
-    return tuple(v.expand(expanded).reshape(batch, channels).float() for v in (means, inverse_deviation))
+        first += difference.sum(dim=1, keepdim=True)
+        second += difference.square_().sum(dim=1, keepdim=True)
+        count += block.shape[1]
+    mean, square, origin = (v.unflatten(-1, (num_groups, -1)) for v in (first / count, second / count, origin.double()))
+    column_means = origin + mean
+    means = column_means.mean(dim=(1, 2, 4), keepdim=True)
+    variance = square - mean.square() + (column_means - means).square()
+    inverse_deviation = (variance.mean(dim=(1, 2, 4), keepdim=True).clamp(min=0) + eps).rsqrt()
+    size = column_means[:, :1, :1].shape
+    return tuple(v.expand(size).flatten(1).float() for v in (means, inverse_deviation))
+
+
+def _blocks(strips: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Rows of pixels (B, rows, W, C), few enough to work on at once."""
+    for strip in strips:
+        for frame in strip.unbind(1):
+            yield from frame.split(block_rows(frame[:, :1].numel(), frame.device), dim=1)
