@@ -27,12 +27,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(INSTALLED): requirements.txt requirements-pyiqa.txt constraints.txt
+$(INSTALLED): requirements.txt requirements-pyiqa.txt requirements-curation.txt constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))" || \
 		{ echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V); use: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -r requirements.txt -c constraints.txt
-	$(BIN)/pip install -q --no-deps -r requirements-pyiqa.txt -c constraints.txt
+	$(BIN)/pip install -q --no-deps -r requirements-pyiqa.txt -r requirements-curation.txt -c constraints.txt
 	touch $@
 
 clean:

@@ -1,14 +1,11 @@
 """Recipes: one YAML file describes one run, completely. Dotted overrides change single fields of it."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from finetune.data.config import DataConfig
-from finetune.typed_yaml import from_tree, read_tree
+from finetune.typed_yaml import dump_yaml, read_yaml
 from vsr.errors import UsageError
 
 FRAME_STEP = 8
@@ -189,37 +186,9 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     Raises:
         UsageError: names file, field and what was expected.
     """
-    tree = read_tree(path)
-    if not isinstance(tree, dict):
-        raise UsageError(f"{path}: expected a mapping of fields, got {tree!r}")
-    for override in overrides:
-        _apply(tree, override)
-    return from_tree(Recipe, tree, str(path))
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals or not name:
-        raise UsageError(f"{override!r}: expected an override of the form section.field=value, e.g. train.lr=1.0e-6")
-    *sections, field = name.split(".")
-    for section in sections:
-        if not isinstance(tree.get(section), dict):
-            tree[section] = {}
-        tree = tree[section]
-    try:
-        tree[field] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{override!r}: the value is not YAML: {error}") from error
+    return read_yaml(path, Recipe, overrides)
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """YAML with every field, defaults included; `load_recipe` reads it back."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return dump_yaml(recipe)

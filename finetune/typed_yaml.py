@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,9 +15,18 @@ from vsr.errors import UsageError
 T = TypeVar("T")
 
 
-def read_yaml(path: Path, cls: type[T]) -> T:
-    """Read a file that describes one ``cls``; errors name the file and the field."""
-    return from_tree(cls, read_tree(path), str(path))
+def read_yaml(path: Path, cls: type[T], overrides: Sequence[str] = ()) -> T:
+    """Read a file that describes one ``cls``, and apply overrides of the form ``train.lr=1.0e-6``.
+
+    Raises:
+        UsageError: names file, field and what was expected.
+    """
+    tree = read_tree(path)
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: expected a mapping of fields, got {tree!r}")
+    for override in overrides:
+        _apply(tree, override)
+    return from_tree(cls, tree, str(path))
 
 
 def read_tree(path: Path) -> Any:
@@ -28,6 +37,11 @@ def read_tree(path: Path) -> Any:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: is not YAML: {error}") from error
+
+
+def dump_yaml(described: Any) -> str:
+    """YAML of a dataclass with every field, defaults included; `read_yaml` reads it back."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(described)), sort_keys=False)
 
 
 def from_tree(cls: type[T], tree: Any, where: str) -> T:
@@ -92,3 +106,26 @@ def _sequence(hints: tuple, value: Any, where: str) -> tuple:
     return tuple(
         _convert(hint, item, f"{where}: item {i}") for i, (hint, item) in enumerate(zip(each, value, strict=True))
     )
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{override!r}: expected an override of the form section.field=value, e.g. train.lr=1.0e-6")
+    *sections, field = name.split(".")
+    for section in sections:
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+        tree = tree[section]
+    try:
+        tree[field] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{override!r}: the value is not YAML: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

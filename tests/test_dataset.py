@@ -86,7 +86,7 @@ def test_a_step_is_of_one_kind_and_the_share_of_image_steps_is_the_ratio():
 def test_each_epoch_is_a_permutation_of_the_files_of_its_kind(data):
     dataset = PairDataset(config_of(data), seed=1)
     for kind, count in (("video", 5), ("image", 3)):
-        epochs = [[dataset.file_of(kind, count * epoch + i) for i in range(count)] for epoch in range(8)]
+        epochs = [[dataset.source_of(kind, count * epoch + i) for i in range(count)] for epoch in range(8)]
         assert all(len(set(files)) == count for files in epochs)
         assert len(set(map(tuple, epochs))) > 1
 

@@ -14,6 +14,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from finetune.data.sources import Source
 from vsr.errors import InputError
 from vsr.video_io import VideoInfo, probe, read_frames
 from vsr.video_io.colour import RgbConverter
@@ -39,6 +40,36 @@ def open_clip(path: Path) -> Clip:
     if not path.is_file():
         raise InputError(f"{path}: no such file; let finetune.scripts.prepare_dataset write the list anew")
     return open_with_decord(path) or PyavClip(path)
+
+
+def open_source(source: Source) -> Clip:
+    """Open a video, or the part of one."""
+    clip = open_clip(source.path)
+    return clip if source.span is None and source.box is None else ClipPart(clip, source)
+
+
+class ClipPart:
+    """Some frames of a clip, and a box of each."""
+
+    def __init__(self, clip: Clip, source: Source) -> None:
+        self._clip, self._source = clip, source
+        self._start, self._stop = source.span or (0, len(clip))
+        if not 0 <= self._start < self._stop <= len(clip):
+            raise InputError(f"{source.path}: has {len(clip)} frames, but {self._start} to {self._stop} are asked for")
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def frames(self, start: int, count: int) -> Iterator[np.ndarray]:
+        for frame in self._clip.frames(self._start + start, count):
+            yield self._cropped(frame)
+
+    def _cropped(self, frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        x, y, w, h = self._source.box or (0, 0, width, height)
+        if x < 0 or y < 0 or x + w > width or y + h > height:
+            raise InputError(f"{self._source.path}: is {width}x{height}, too small for its box of {w}x{h} at {x}, {y}")
+        return frame[y : y + h, x : x + w]
 
 
 def open_with_decord(path: Path) -> "DecordClip | None":

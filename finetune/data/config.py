@@ -11,7 +11,8 @@ class DataConfig:
     """Ground truth, its crop and its degradation."""
 
     videos: Path | None = None
-    """Ground-truth clips: a folder, searched recursively, or a .txt list written by prepare_dataset."""
+    """Ground-truth clips: a folder, searched recursively, a .txt list written by prepare_dataset, or a
+    manifest.parquet written by curate, whose clips are cut and cropped while training."""
     images: Path | None = None
     """Ground-truth images: a folder or a list, as for ``videos``."""
     image_ratio: float = 0.0

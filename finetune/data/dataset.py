@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finetune.data.clips import open_clip, read_still
+from finetune.data.clips import open_source, read_still
 from finetune.data.config import DataConfig
 from finetune.data.degradation import DegradationConfig, apply_plan, load_degradation, sample_plan
 from finetune.data.keys import Kind, Purpose, keyed_generator
-from finetune.data.sources import find_sources
+from finetune.data.sources import Source, load_sources
 from finetune.data.threads import one_torch_thread
 from vsr.errors import InputError
 from vsr.frames import to_lq
@@ -33,7 +33,7 @@ CONTEXT_FRAMES = 10
 class _Kind:
     """One kind of source."""
 
-    files: list[Path]
+    sources: list[Source]
     degradation: DegradationConfig
     area: DegradationConfig | None = None
     """The milder one of some samples."""
@@ -60,7 +60,7 @@ class PairDataset(torch.utils.data.Dataset):
         """
         kind, n = key
         rng = keyed_generator(Purpose.SAMPLE, self._seed, kind, n)
-        frames = self._read(self.file_of(kind, n), kind, rng)
+        frames = self._read(self.source_of(kind, n), kind, rng)
         degradation = self._degradation(kind, rng)
         gt, lq = self._pair(frames, degradation, 1 if kind == "image" else self._config.frames, rng)
         size = (self._config.height, self._config.width)
@@ -74,20 +74,21 @@ class PairDataset(torch.utils.data.Dataset):
         return tuple(self._kinds)
 
     def num_files(self, kind: Kind) -> int:
-        """Files of a kind, each of which gives one sample per epoch."""
-        return len(self._kinds[kind].files)
+        """Files of a kind, or clips of a manifest, each of which gives one sample per epoch."""
+        return len(self._kinds[kind].sources)
 
-    def file_of(self, kind: Kind, n: int) -> Path:
-        """The file that sample n of a kind is cut from."""
-        files = self._kinds[kind].files
-        epoch, place = divmod(n, len(files))
-        return files[_order(self._seed, kind, epoch, len(files))[place]]
+    def source_of(self, kind: Kind, n: int) -> Source:
+        """What sample n of a kind is cut from."""
+        sources = self._kinds[kind].sources
+        epoch, place = divmod(n, len(sources))
+        return sources[_order(self._seed, kind, epoch, len(sources))[place]]
 
-    def _read(self, path: Path, kind: Kind, rng: np.random.Generator) -> np.ndarray:
+    def _read(self, source: Source, kind: Kind, rng: np.random.Generator) -> np.ndarray:
         """A random window with its context in time, cropped at random to the crop with its context in space."""
-        frames = iter([read_still(path)]) if kind == "image" else _random_window(path, self._config.frames, rng)
+        still = kind == "image"
+        frames = iter([read_still(source.path)]) if still else _random_window(source, self._config.frames, rng)
         first = next(frames)
-        area = self._random_area(path, *first.shape[:2], rng)
+        area = self._random_area(source.path, *first.shape[:2], rng)
         return np.stack([frame[area].copy() for frame in chain([first], frames)])
 
     def _random_area(self, path: Path, height: int, width: int, rng: np.random.Generator) -> tuple[slice, slice]:
@@ -119,7 +120,7 @@ class PairDataset(torch.utils.data.Dataset):
 
 def _load(path: Path, kind: Kind, degradation: str, *, mixed: bool = False) -> _Kind:
     area = load_degradation("area") if mixed else None
-    return _Kind(files=find_sources(Path(path), kind), degradation=load_degradation(degradation), area=area)
+    return _Kind(sources=load_sources(Path(path), kind), degradation=load_degradation(degradation), area=area)
 
 
 @lru_cache(maxsize=4)
@@ -127,12 +128,12 @@ def _order(seed: int, kind: Kind, epoch: int, count: int) -> np.ndarray:
     return keyed_generator(Purpose.ORDER, seed, kind, epoch).permutation(count)
 
 
-def _random_window(path: Path, frames: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def _random_window(source: Source, frames: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """``frames`` consecutive frames and up to CONTEXT_FRAMES more, from anywhere in the clip."""
-    clip = open_clip(path)
+    clip = open_source(source)
     if len(clip) < frames:
         raise InputError(
-            f"{path}: has {len(clip)} frames, fewer than the {frames} of a sample; leave it out with "
+            f"{source.path}: has {len(clip)} frames, fewer than the {frames} of a sample; leave it out with "
             f"finetune.scripts.prepare_dataset --min_frames {frames}"
         )
     count = min(len(clip), frames + CONTEXT_FRAMES)

@@ -16,7 +16,7 @@ from torch import Tensor
 from finetune.data.config import DataConfig
 from finetune.data.degradation import load_degradation
 from finetune.data.keys import Kind, Purpose, keyed_generator
-from finetune.data.sources import find_sources
+from finetune.data.sources import load_sources
 from vsr.errors import InputError
 
 VERSION = 1
@@ -34,7 +34,8 @@ def cache_key(config: DataConfig, seed: int, model: Path, dtype: torch.dtype) ->
     """
     ignored = ("workers", "latent_cache", "videos", "images")
     facts = {name: value for name, value in asdict(config).items() if name not in ignored}
-    files = [(path.name, path.stat().st_size) for path in find_sources(config.videos, "video")]
+    sources = load_sources(config.videos, "video")
+    files = [(s.path.name, s.path.stat().st_size, *(p for p in (s.span, s.box) if p)) for s in sources]
     presets = [asdict(load_degradation(name)) for name in (config.degradation, "area")]
     facts |= {"degradation": presets, "files": files, "seed": seed}
     facts |= {"dtype": str(dtype), "version": VERSION}

@@ -1,6 +1,7 @@
-"""Which files a training run reads: all of a folder, or those of a list."""
+"""Which files a training run reads: all of a folder, those of a list, or the clips of a manifest."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.data.keys import Kind
@@ -8,6 +9,26 @@ from vsr.errors import InputError
 from vsr.video_io import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 EXTENSIONS = {"video": VIDEO_EXTENSIONS, "image": IMAGE_EXTENSIONS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A video or image, or a part of a video."""
+
+    path: Path
+    span: tuple[int, int] | None = None
+    """First frame and the frame after the last; None: all."""
+    box: tuple[int, int, int, int] | None = None
+    """Column and row of the top left corner, width and height in pixels; None: the whole frame."""
+
+
+def load_sources(path: Path, kind: Kind) -> list[Source]:
+    """What ``path`` names: files, see `find_sources`, or the clips of a manifest, a .parquet of curate."""
+    if kind == "video" and path.suffix.lower() == ".parquet":
+        from finetune.data.manifest import read_manifest  # it needs pyarrow, which a list does not
+
+        return read_manifest(path)
+    return [Source(path=file) for file in find_sources(path, kind)]
 
 
 def find_sources(path: Path, kind: Kind) -> list[Path]:
@@ -34,7 +55,8 @@ def files_in(folder: Path, kind: Kind) -> list[Path]:
 def _files_of_list(path: Path, kind: Kind) -> list[Path]:
     """One path per line, relative to the folder of the list."""
     if path.suffix.lower() != ".txt":
-        raise InputError(f"{path}: expected a folder or a .txt list written by finetune.scripts.prepare_dataset")
+        listed = "a .txt list of finetune.scripts.prepare_dataset or a manifest.parquet of finetune.scripts.curate"
+        raise InputError(f"{path}: expected a folder, {listed}")
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:

@@ -55,6 +55,8 @@ class VideoInfo:
     """Seconds, when the header states them."""
     origin: Fraction = Fraction(0)
     """Seconds on the clock of the file at which pts 0 lies; not 0 in broadcast streams, whose clock is arbitrary."""
+    codec: str = ""
+    """FFmpeg's name of the video codec; empty for images."""
     pixel_format: str = ""
     """FFmpeg's name of the stored pixel format; empty for images."""
     stream_index: int = 0

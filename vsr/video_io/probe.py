@@ -131,6 +131,7 @@ def _describe(path: Path, container: InputContainer, stream: VideoStream, untagg
         subtitles=tuple(_codec_name(s) for s in container.streams.subtitles),
         duration=_duration(container, stream),
         origin=_origin(container),
+        codec=_codec_name(stream),
         pixel_format=frame.format.name,
         stream_index=stream.index,
     )
