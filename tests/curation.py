@@ -69,7 +69,7 @@ def make_clips(folder: Path) -> Path:
     noise = np.random.default_rng(0).normal(0, 3, (30, *SIZE[::-1], 3))
     encode(folder / "noise.mp4", (pan(5, 30, step=0) + noise).round().clip(0, 255).astype(np.uint8))
     encode(folder / "object.mp4", moving_object())
-    flash = pan(6, 50, step=1)
+    flash = pan(6, 50, step=0)
     flash[25] = 255
     encode(folder / "flash.mp4", flash)
     encode(folder / "dissolve.mp4", dissolve())

@@ -10,8 +10,10 @@ import pytest
 import eval_metrics
 import inference_script
 from finetune import train
+from finetune.curation.config import CurationConfig
 from finetune.recipe import load_recipe
-from finetune.scripts import prepare_dataset, prepare_sft_ckpt
+from finetune.scripts import curate, prepare_dataset, prepare_sft_ckpt
+from finetune.typed_yaml import read_yaml
 from tests.tiny import random_pipeline
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +49,13 @@ def test_every_training_command_names_a_recipe_that_loads(command):
     assert recipe in (ROOT / script).read_text() or (ROOT / recipe).is_file()
     args = train.parse_args([recipe, *arguments])
     load_recipe(ROOT / args.recipe, args.overrides)
+
+
+@pytest.mark.parametrize("command", [*commands("python -m finetune"), *commands("RAY_ADDRESS=auto python -m finetune")])
+def test_every_command_that_curates_names_a_configuration_that_loads(command):
+    _, flags = command.split("finetune.scripts.curate")
+    args = curate.parse_args(shlex.split(flags, comments=True))
+    read_yaml(ROOT / args.config, CurationConfig, args.overrides)
 
 
 def test_every_flag_in_the_section_on_use_exists():

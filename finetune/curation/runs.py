@@ -39,7 +39,7 @@ class RunLog:
         self._file.close()
 
     def _write(self, **facts: Any) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._file.write(json.dumps({"run": self._run, "at": now, **facts}) + "\n")
 
 

@@ -29,7 +29,8 @@ def joint_quantile(columns: Mapping[str, np.ndarray], target: int) -> dict[str, 
     """Thresholds at one quantile of every column such that at least ``target`` rows reach all of them.
 
     A row's own quantile is the smallest fraction, over the columns, of rows that it exceeds; the quantile of the
-    thresholds is the target-th largest of these. Only ties make more rows than ``target`` pass.
+    thresholds is the target-th largest of these. Rows that tie with that one pass as well: without equal scores, at
+    most one more for each further column.
 
     Args:
         columns: (N,) each.
