@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from finetune.curation.manifest import SCHEMA
-from finetune.data.clips import open_source
+from finetune.data.clips import open_clip, open_source
 from finetune.data.config import DataConfig
 from finetune.data.dataset import PairDataset
 from finetune.data.latents import cache_key
@@ -103,10 +103,8 @@ def test_the_sums_agree_and_the_report_shows_them(known):
     assert list(rows) == ["input", "validate", "scenes", "quality", "motion"]
     assert all(taken + added == kept + rejected + errors for taken, added, kept, rejected, errors in rows.values())
     assert rows["input"] == [17, 0, 17, 0, 0]
-    assert rows["scenes"][1:] == [4, 11, 1, 2]
-    assert rows["motion"][0] == 11 and rows["motion"][2] == sum(
-        row["status"] == "kept" for row in rows_of(known / "out")
-    )
+    assert rows["scenes"] == [11, 4, 12, 1, 2]
+    assert rows["motion"] == [12, 0, len(kept(known)), 4, 0]
 
 
 def test_the_manifest_is_sorted_and_has_an_id_for_every_row(known):
@@ -150,12 +148,10 @@ def test_a_manifest_gives_the_frames_and_the_box_of_its_clips(known):
     for row, source in zip(rows, sources, strict=True):
         clip = open_source(source)
         assert len(clip) == row["end_frame"] - row["start_frame"]
-        whole = pixels_of(known / "in" / row["path"])
         x, y, w, h = (row[f"box_{side}"] for side in "xywh")
-        expected = whole[row["start_frame"] + 3 : row["start_frame"] + 6, y : y + h, x : x + w]
-        found = np.stack(list(clip.frames(3, 3))).astype(int)
-        assert found.shape == expected.shape
-        assert np.abs(found - expected).mean() < 3  # decord interpolates colour in another way
+        whole = open_clip(known / "in" / row["path"]).frames(row["start_frame"] + 3, 3)
+        expected = np.stack(list(whole))[:, y : y + h, x : x + w]
+        assert np.array_equal(np.stack(list(clip.frames(3, 3))), expected)
 
 
 def test_pairs_are_made_from_a_manifest(known):

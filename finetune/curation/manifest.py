@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from finetune.curation.config import SCORE_COLUMNS
 from finetune.curation.rows import KEPT, Row
+from vsr.errors import EncoderError
 from vsr.video_io.temporary import complete_or_nothing
 
 TEXT, INT, REAL = pa.string(), pa.int64(), pa.float64()
@@ -45,7 +46,10 @@ class Shard:
 
     def is_made_from(self, key: str) -> bool:
         """Whether it is there, and was made from just what ``key`` stands for."""
-        return self.path.is_file() and pq.read_schema(self.path).metadata.get(b"key") == key.encode()
+        try:
+            return pq.read_schema(self.path).metadata.get(b"key") == key.encode()
+        except (OSError, pa.ArrowException, AttributeError):  # not there, or not what was written here
+            return False
 
     def write(self, rows: list[Row], key: str) -> None:
         """Appear with all its rows, or not at all."""
@@ -100,4 +104,7 @@ def write_kept(path: Path, manifest: Path) -> None:
 
 def _write(path: Path, table: pa.Table) -> None:
     with complete_or_nothing(path) as folder:
-        pq.write_table(table, folder / "result", compression="zstd")
+        try:
+            pq.write_table(table, folder / "result", compression="zstd")
+        except OSError as error:
+            raise EncoderError(f"{path} cannot be written: {error}; make room, then run the same command") from error

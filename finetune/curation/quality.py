@@ -29,8 +29,9 @@ def score(rows: list[Row], bench: Bench) -> list[Row]:
 
 
 def even_frames(count: int, wanted: int) -> set[int]:
-    """Numbers of ``wanted`` frames out of ``count``, each in the middle of an equal part."""
-    return {(2 * i + 1) * count // (2 * wanted) for i in range(min(wanted, count))}
+    """Numbers of ``wanted`` frames out of ``count``, or of all if there are fewer, in the middle of equal parts."""
+    parts = min(wanted, count)
+    return {(2 * i + 1) * count // (2 * parts) for i in range(parts)}
 
 
 def _score_scene(row: Row, frames: Iterable[tuple[Row, int, np.ndarray]], bench: Bench) -> Row:
