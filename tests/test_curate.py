@@ -170,6 +170,8 @@ def test_a_cache_of_latents_knows_the_boxes(known, tmp_path):
     (tmp_path / "a").mkdir()
     pq.write_table(moved.replace_schema_metadata({"root": str(known / "in")}), tmp_path / "a" / "manifest.parquet")
     paths = [known / "out" / "manifest.parquet", tmp_path / "a" / "manifest.parquet"]
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text("{}")
     configs = [DataConfig(videos=path, frames=9, height=64, width=64) for path in paths]
     assert len({cache_key(config, 0, tmp_path, torch.float32) for config in configs}) == 2
 

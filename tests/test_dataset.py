@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 
-from finetune.data import dataset as dataset_module
+from finetune.data import clips as clips_module
 from finetune.data.clips import DecordClip, PyavClip, open_clip
 from finetune.data.config import DataConfig
-from finetune.data.dataset import PairDataset
+from finetune.data.dataset import CONTEXT_FRAMES, PairDataset
 from finetune.data.degradation.config import PRESETS
 from finetune.data.sampler import StepSampler, training_loader
 from finetune.data.sources import find_sources
@@ -197,11 +197,11 @@ def test_only_the_needed_frames_are_decoded(tmp_path, monkeypatch):
             asked.append((start, count))
             return self._clip.frames(start, count)
 
-    monkeypatch.setattr(dataset_module, "open_clip", Recorder)
+    monkeypatch.setattr(clips_module, "open_clip", Recorder)
     dataset = PairDataset(config_of(tmp_path, videos=path.parent, image_ratio=0.0), seed=1)
     for n in range(8):
         assert dataset["video", n]["x_gt"].shape[1] == 5
-    assert {count for _, count in asked} == {5 + dataset_module.CONTEXT_FRAMES}
+    assert {count for _, count in asked} == {5 + CONTEXT_FRAMES}
     assert len({start for start, _ in asked}) > 4
 
 
