@@ -2,8 +2,9 @@
 
     python -m finetune.scripts.build_tiny [--output pretrained_models/tiny]
 
-Each step trains by a recipe of configs/tiny/ with the ordinary trainer, into checkpoint/tiny/. The same command goes on
-after an interruption, from the last checkpoint. A GPU is used when there is one; two CPU cores need a few hours.
+A VAE that lies in OUTPUT already is taken as it is. Each step trains by a recipe of configs/tiny/ with the ordinary
+trainer, into checkpoint/tiny/. The same command goes on after an interruption, from the last checkpoint. A GPU is used
+when there is one; two CPU cores need a few hours.
 """
 
 import argparse
@@ -40,8 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if not (WORK / "untrained").exists():
         untrained_pipeline().save_pretrained(WORK / "untrained")
     steps = (
-        lambda: trained("vae"),
-        lambda: scale_latents(WORK / "vae/model", WORK / "compressed"),
+        lambda: compressed(output / "vae", WORK / "compressed"),
         lambda: cache_latents.main([str(RECIPES / "s1.yaml"), f"--degradations={DEGRADATIONS}"]),
         lambda: trained("s1"),
         lambda: trained("s2"),
@@ -51,6 +51,18 @@ def main(argv: list[str] | None = None) -> int:
             return code
     write_half(WORK / "s2/model", output)
     return 0
+
+
+def compressed(vae: Path, target: Path) -> int:
+    """Write the untrained model with a trained VAE: the one in ``vae`` where there is one, else trained now."""
+    if target.exists():
+        return 0
+    if vae.exists():
+        pipe = untrained_pipeline()
+        pipe.register_modules(vae=AutoencoderKLCogVideoX.from_pretrained(vae, dtype=torch.float32))
+        pipe.save_pretrained(target)
+        return 0
+    return trained("vae") or scale_latents(WORK / "vae/model", target)
 
 
 def trained(name: str) -> int:
@@ -64,11 +76,9 @@ def trained(name: str) -> int:
 
 def scale_latents(source: Path, target: Path) -> int:
     """Write the model again with the factor that gives its latents a standard deviation of 1; returns 0."""
-    if not target.exists():
-        pipe = load_pipeline(source, torch.float32, "cpu")
-        factor = 1 / latent_deviation(pipe.vae)
-        pipe.vae.register_to_config(scaling_factor=round(factor, 4))
-        pipe.save_pretrained(target)
+    pipe = load_pipeline(source, torch.float32, "cpu")
+    pipe.vae.register_to_config(scaling_factor=round(1 / latent_deviation(pipe.vae), 4))
+    pipe.save_pretrained(target)
     return 0
 
 
