@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ class Report:
 
     A file is entered when it begins: a run that is killed between the end of a result and the end of its entry still
     finds the result its own.
+
+    Args:
+        folder: the output folder.
+        lock: held while an entry is made, where several processes share the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path, lock: Callable[[], AbstractContextManager] = nullcontext) -> None:
+        self._path, self._lock = folder / NAME, lock
         self._entries = _read_entries(self._path)
 
     def is_done(self, source: Path, target: Path, settings: Entry) -> bool:
@@ -56,7 +61,11 @@ class Report:
         self._record(name, {"status": "failed", "error": str(error), "exit_code": error.exit_code})
 
     def _record(self, name: str, entry: Entry) -> None:
-        self._entries[name] = entry
+        with self._lock():
+            self._entries = {**_read_entries(self._path), name: entry}  # others may have entered theirs
+            self._write()
+
+    def _write(self) -> None:
         temporary = self._path.with_name(f".{NAME}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,9 +99,7 @@ def identity(source: Path, known: Entry | None = None) -> Entry:
 
     The content is not read again when size and time are those of ``known``.
     """
-    files = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
-    stats = [path.stat() for path in files]
-    found = {"bytes": sum(stat.st_size for stat in stats), "modified_ns": max(stat.st_mtime_ns for stat in stats)}
+    files, found = _files_of(source), size_and_time(source)
     if known and all(known.get(name) == value for name, value in found.items()):
         return known
     digest = hashlib.sha256()
@@ -102,6 +109,17 @@ def identity(source: Path, known: Entry | None = None) -> Entry:
     if known and found["sha256"] == known.get("sha256"):
         return known  # copied or touched, but the same content
     return found
+
+
+def size_and_time(source: Path) -> Entry:
+    """What changes, in practice, with the content of a file or of the files of a folder; nothing is read."""
+    stats = [path.stat() for path in _files_of(source)]
+    return {"bytes": sum(stat.st_size for stat in stats), "modified_ns": max(stat.st_mtime_ns for stat in stats)}
+
+
+def _files_of(source: Path) -> list[Path]:
+    """A file itself, or the files of a folder."""
+    return [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
 
 
 def hash_of(path: Path) -> str:

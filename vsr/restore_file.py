@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def restore_video(
     output: OutputOptions | None = None,
     prompt_embedding: Tensor | None = None,
     on_frames: Callable[[int], None] | None = None,
+    restored: Callable[[int, list[np.ndarray]], Tensor] | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """Restore a video file, a folder of frames or an image, as a stream: memory does not depend on the length.
@@ -46,6 +47,7 @@ def restore_video(
         output: format of the result.
         prompt_embedding: (1, L, D); None: the empty prompt.
         on_frames: called with the number of frames that became final, again and again.
+        restored: where windows come from that are restored already, see `vsr.restore.restore_frames`.
         fields: of the settings, if these are not given whole: scale=4, size=(1920, 1080), short_side=1080, and so on.
 
     Returns:
@@ -67,13 +69,12 @@ def restore_video(
         if on_frames:
             on_frames(num_frames)
 
-    restore = partial(restore_frames, pipe, settings=settings, prompt_embedding=prompt_embedding, on_window=note_window)
+    how = {"settings": settings, "prompt_embedding": prompt_embedding, "on_window": note_window, "restored": restored}
+    restore = partial(restore_frames, pipe, **how)
     height, width = layout.size
     memory.reset_peak(device)
     with (
-        memory.naming_memory(
-            f"a window of {settings.window or 'all'} frames in tiles of {layout.describe_tile()}", LESS
-        ),
+        naming_less(info, pipe, settings),
         open_writer(target, info, width=width, height=height, options=output or OutputOptions()) as writer,
     ):
         _pump(info, restore, writer, clock)
@@ -91,11 +92,18 @@ def restore_video(
     }
 
 
+def naming_less(info: VideoInfo, pipe: Pipeline, settings: RestoreSettings) -> AbstractContextManager[None]:
+    """Out of memory inside is told with the size of a window and with the settings that make it smaller."""
+    layout = make_layout(settings, pipe.grid, info.height, info.width, pipe.config.scale)
+    what = f"a window of {settings.window or 'all'} frames in tiles of {layout.describe_tile()}"
+    return memory.naming_memory(what, LESS)
+
+
 def _pump(info: VideoInfo, restore: Callable[..., Iterator[np.ndarray]], writer: FrameWriter, clock: "_Clock") -> None:
     """Read, restore and write at the same time. Frame i of the result has the time stamp of frame i of the source."""
     timestamps: deque[int] = deque()
     with (
-        closing(prefetch(_pixels(info, timestamps), QUEUE)) as pixels,
+        closing(prefetch(pixels_of(info, timestamps.append), QUEUE)) as pixels,
         WriteBehind(writer.write, QUEUE) as write,
     ):
         for frame in restore(clock.iterate("read", pixels), dtype=writer.dtype):
@@ -103,10 +111,11 @@ def _pump(info: VideoInfo, restore: Callable[..., Iterator[np.ndarray]], writer:
                 write(frame, timestamps.popleft())
 
 
-def _pixels(info: VideoInfo, timestamps: deque[int]) -> Iterator[np.ndarray]:
-    """The pixels of a source; the time stamps go to ``timestamps``, in the same order."""
+def pixels_of(info: VideoInfo, on_time: Callable[[int], None] | None = None) -> Iterator[np.ndarray]:
+    """The pixels of a source; the time stamps go to ``on_time``, in the same order."""
     for frame in read_frames(info):
-        timestamps.append(frame.pts)
+        if on_time:
+            on_time(frame.pts)
         yield frame.pixels
 
 
