@@ -5,11 +5,15 @@
 Exit codes: 0 all restored; 1 a bug of ours; 2 a wrong setting; 3 the input cannot be read; 4 out of memory; 5 the model
 is missing or broken; 6 the encoder failed; 7 some of several files failed (each is named); 130 interrupted.
 
+Started N times by a launcher that sets RANK and WORLD_SIZE (torchrun --nproc_per_node N inference_script.py ...), the
+processes share the files, and the windows of long files. Rank 0's exit code is then that of the batch.
+
 This file is the command line; the work is in vsr/.
 """
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from fractions import Fraction
@@ -123,7 +127,9 @@ def _rate(text: str) -> Fraction:
 def main(argv: list[str] | None = None) -> int:
     """Restore what the command line names; returns the exit code."""
     args = parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    rank = os.environ.get("RANK", "")
+    prefix = f"[rank {rank}] " if rank.isdigit() else ""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=f"{prefix}%(message)s")
     log.setLevel(logging.INFO)
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:

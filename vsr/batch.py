@@ -3,7 +3,8 @@
 import argparse
 import json
 import logging
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,19 @@ from torch import Tensor
 from vsr import jobs, memory, pipelines, prompts, windows
 from vsr.compare import check_ground_truth, compare, comparison_table
 from vsr.devices import choose_device, choose_dtype
-from vsr.errors import SOME_FAILED, EncoderError, UsageError
+from vsr.errors import SOME_FAILED, EncoderError, UsageError, VSRError
 from vsr.jobs import Job
 from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
 from vsr.pipelines.lora import check_lora, fuse_lora
-from vsr.progress import Bars, JsonLines
-from vsr.report import Report, fingerprint, hash_of
+from vsr.progress import Bars, JsonLines, Silent
+from vsr.ranks import own_device, this_rank
+from vsr.report import Report, fingerprint, hash_of, size_and_time
 from vsr.restore import Pipeline
 from vsr.restore_file import restore_video
 from vsr.settings import RestoreSettings, make_layout
+from vsr.shared_file import SharedFile
+from vsr.shared_work import SharedWork, join_work
+from vsr.together import Together, long_jobs, restore_windows
 from vsr.video_io import OutputOptions, find_inputs
 
 log = logging.getLogger(__name__)
@@ -45,7 +50,10 @@ class Batch:
         if args.is_vae_st:  # the VAE itself then takes frames of any size
             self._grid = replace(self._grid, max_pixels=self._facts.settings.max_pixels)
         self._check_steps()
-        self._device = choose_device(args.device)
+        self._rank = this_rank()
+        if self._rank.index:
+            logging.getLogger("vsr").setLevel(logging.WARNING)  # rank 0 speaks for all
+        self._device = own_device(choose_device(args.device), self._rank)
         self._dtype = choose_dtype(args.dtype, self._device)
         self._lora = check_lora(args.lora_path) if args.lora_path else None
         self._metrics = [name.strip() for name in args.eval_metrics.split(",") if name.strip()]
@@ -113,20 +121,11 @@ class Batch:
     def run(self) -> int:
         """Restore what is not done yet, compare and score where asked; returns the exit code."""
         args, outcome = self._args, self._outcome
-        report = Report(jobs.make_folder(args.output_path))
-        settings_of = partial(self._identity, self._shared_identity())
-        left = jobs.drop_finished(
-            self._jobs, report, outcome, settings_of, resume=args.resume, overwrite=args.overwrite
-        )
-        progress = self._progress(len(left))
-        for name, error in outcome.failed.items():
-            progress.event("failed", file=name, error=str(error), exit_code=error.exit_code)
-            report.failed(name, error)
-        for name in outcome.skipped:
-            log.info("%s: already done with these settings", name)
-            progress.event("skipped", file=name)
-        if left:
-            self._restore(left, report, settings_of, progress)
+        progress = self._progress(len(self._jobs))
+        with join_work(jobs.make_folder(args.output_path), self._rank) as work:
+            self._restore_what_is_left(work, progress)
+        if self._rank.index:
+            return 0  # rank 0 says how all went, and a launcher may end all others when one ends otherwise
         if args.compare:
             self._compare(progress)
         code = max(outcome.exit_code, self._evaluate(progress))
@@ -139,12 +138,44 @@ class Batch:
         return code
 
     def _progress(self, num_files: int) -> Bars:
+        if self._rank.index:
+            return Silent(num_files)
         return (JsonLines if self._args.json else Bars)(num_files)
 
-    def _restore(self, left: list[Job], report: Report, settings_of: Any, progress: Bars) -> None:
+    def _restore_what_is_left(self, work: SharedWork | None, progress: Bars) -> None:
+        args, outcome = self._args, self._outcome
+        report = Report(args.output_path, work.report_lock if work else nullcontext)
+        settings_of = partial(self._identity, self._shared_identity())
+        shared = self._shared_files(work, settings_of) if work else {}
+        settled = {job: result for job, file in shared.items() if (result := file.result)}  # others were faster
+        for job, result in settled.items():
+            self._learn(progress, job, result)
+        unsettled = [job for job in self._jobs if job not in settled]
+        left = jobs.drop_finished(unsettled, report, outcome, settings_of, resume=args.resume, overwrite=args.overwrite)
+        for job in set(shared) - set(settled) - set(left):
+            shared[job].drop_windows()  # of a run that was killed after it had joined them
+        progress.expect(len(left))
+        for name, error in outcome.failed.items():
+            progress.event("failed", file=name, error=str(error), exit_code=error.exit_code)
+            report.failed(name, error)
+        for name in outcome.skipped:
+            log.info("%s: already done with these settings", name)
+            progress.event("skipped", file=name)
+        if left:
+            self._restore(left, report, settings_of, progress, shared)
+
+    def _shared_files(self, work: SharedWork, settings_of: Any) -> dict[Job, SharedFile]:
+        def share(job: Job) -> SharedFile:
+            return work.file(job.name, job.target, [settings_of(job), size_and_time(job.info.path)])
+
+        return {job: share(job) for job in self._jobs}
+
+    def _restore(
+        self, left: list[Job], report: Report, settings_of: Any, progress: Bars, shared: dict[Job, SharedFile]
+    ) -> None:
         pipe, embeddings = self._load({job.prompt for job in left})
 
-        def restore(job: Job) -> None:
+        def restore(job: Job, **how: Any) -> dict[str, Any]:
             progress.start(job.name, job.info.frame_count)
             report.started(job.info.path, job.target, settings_of(job))
             facts = restore_video(
@@ -155,17 +186,56 @@ class Batch:
                 output=self._output,
                 prompt_embedding=embeddings[job.prompt],
                 on_frames=progress.advance,
+                **how,
             )
             report.done(job.info.path, facts)
             progress.done(facts)
+            return facts
 
-        for job in left:
-            if jobs.attempt(partial(restore, job), job.name, self._outcome):
-                self._outcome.done.append(job.name)
-                continue
-            self._say_failure(job.name, progress)
-            with suppress(EncoderError):  # a full disk; the failure itself is already named
-                report.failed(job.name, self._outcome.failed[job.name])
+        def windows_of(job: Job, shared: SharedFile) -> None:
+            progress.start(job.name, job.info.frame_count)
+            restore_windows(job.info, pipe, self._settings, embeddings[job.prompt], shared, progress.advance)
+            progress.stop()
+
+        attempt, learn = partial(self._attempt, report, progress), partial(self._learn, progress)
+        if not shared:
+            for job in left:
+                learn(job, attempt(job, partial(restore, job)))
+            return
+        Together(
+            files={job: shared[job] for job in left},
+            long=long_jobs(self._jobs, self._settings.window, self._rank.size),
+            attempt=attempt,
+            restore=restore,
+            restore_windows=windows_of,
+            learn=learn,
+        ).run()
+
+    def _attempt(
+        self, report: Report, progress: Bars, job: Job, work: Callable[[], dict[str, Any] | None]
+    ) -> dict[str, Any]:
+        """Do work on a file: its ``facts``, or ``error`` and ``exit_code``, which are said and reported here."""
+        facts: list[Any] = []
+        if jobs.attempt(lambda: facts.append(work()), job.name, self._outcome):
+            return {"rank": self._rank.index, "facts": facts[0]}
+        self._say_failure(job.name, progress)
+        error = self._outcome.failed[job.name]
+        with suppress(EncoderError):  # a full disk; the failure itself is already named
+            report.failed(job.name, error)
+        return {"rank": self._rank.index, "error": str(error), "exit_code": error.exit_code}
+
+    def _learn(self, progress: Bars, job: Job, result: dict[str, Any]) -> None:
+        """Count a file, whichever process restored it or failed to."""
+        if "error" not in result:
+            self._outcome.done.append(job.name)
+        elif job.name not in self._outcome.failed:
+            error = VSRError(result["error"])
+            error.exit_code = result["exit_code"]
+            self._outcome.failed[job.name] = error
+        if result["rank"] != self._rank.index:
+            what = "failed" if "error" in result else "done"
+            log.info("%s: %s on rank %d", job.name, what, result["rank"])
+            progress.event(what, file=job.name, **(result.get("facts") or result))
 
     def _say_failure(self, name: str, progress: Bars) -> None:
         error = self._outcome.failed[name]

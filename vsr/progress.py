@@ -12,13 +12,20 @@ class Bars:
     """For people: a bar on stderr for each file, with frames per second and the time left; tables on stdout."""
 
     def __init__(self, num_files: int) -> None:
-        self._num_files, self._begun, self._bar = num_files, 0, None
+        self._num_files, self._numbers, self._bar = num_files, {}, None
+
+    def expect(self, num_files: int) -> None:
+        """So many files are left to do."""
+        self._num_files = num_files
 
     def start(self, name: str, num_frames: int | None) -> None:
         """A file begins; ``num_frames`` None: not known."""
-        self._begun += 1
-        label = f"[{self._begun}/{self._num_files}] {name}"
+        label = f"[{self._number(name)}/{self._num_files}] {name}"
         self._bar = tqdm(total=num_frames, unit="frame", desc=label, dynamic_ncols=True, smoothing=0.1)
+
+    def _number(self, name: str) -> int:
+        """Of a file, from 1; it stays the same when the file begins again."""
+        return self._numbers.setdefault(name, len(self._numbers) + 1)
 
     def advance(self, num_frames: int) -> None:
         """Frames became final."""
@@ -26,7 +33,7 @@ class Bars:
 
     def done(self, facts: dict[str, Any]) -> None:
         """The file is finished."""
-        self._bar.close()
+        self.stop()
         for note in facts["notes"]:
             tqdm.write(f"  {note}", file=sys.stderr)
 
@@ -47,9 +54,8 @@ class JsonLines(Bars):
     """For programs: the same as events start, progress, done, and those of others; nothing else goes to stdout."""
 
     def start(self, name: str, num_frames: int | None) -> None:
-        self._begun += 1
         self._name, self._total, self._frames, self._start = name, num_frames, 0, time.perf_counter()
-        self.event("start", file=name, number=self._begun, files=self._num_files, frames=num_frames)
+        self.event("start", file=name, number=self._number(name), files=self._num_files, frames=num_frames)
 
     def advance(self, num_frames: int) -> None:
         self._frames += num_frames
@@ -66,3 +72,19 @@ class JsonLines(Bars):
 
     def table(self, name: str, text: str, facts: Any) -> None:
         self.event(name, **facts)
+
+
+class Silent(Bars):
+    """For the processes that do not speak for all."""
+
+    def start(self, name: str, num_frames: int | None) -> None:
+        pass
+
+    def advance(self, num_frames: int) -> None:
+        pass
+
+    def done(self, facts: dict[str, Any]) -> None:
+        pass
+
+    def table(self, name: str, text: str, facts: Any) -> None:
+        pass

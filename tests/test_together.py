@@ -1,0 +1,179 @@
+"""Several processes on one batch: the same frames as one makes, whoever dies; real processes with a random model."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import inference_script
+from tests.media import clip, pixels_of
+from tests.tiny import identity_pipeline, random_pipeline
+from vsr.errors import UsageError
+from vsr.ranks import Rank, own_device, this_rank
+from vsr.restore import RestoreSettings, restore_frames
+from vsr.shared_file import SharedFile
+from vsr.together import restore_windows
+from vsr.video_io import probe
+
+ROOT = Path(__file__).parent.parent
+HANGING = """
+import sys, time, inference_script
+from vsr.pipelines.dove import DOVEPipeline
+restore, calls = DOVEPipeline.restore, []
+def hang_in_the_third(self, *args):
+    calls.append(1)
+    if len(calls) == 3:
+        print("hanging", flush=True)
+        time.sleep(600)
+    return restore(self, *args)
+DOVEPipeline.restore = hang_in_the_third
+sys.exit(inference_script.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    """A model, clips (one of them long: eight windows), and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("together")
+    random_pipeline(levels=3, posterior="sample").save_pretrained(folder / "model")
+    (folder / "in").mkdir()
+    clip(folder / "in" / "long.mp4", size="32x24", seconds="2.4")
+    for name in ("one.mp4", "two.mp4"):
+        clip(folder / "in" / name, size="24x16", seconds="0.28")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the other processes: sums over threads are rounded otherwise
+    assert inference_script.main(flags(folder, folder / "alone")) == 0
+    yield folder
+    torch.set_num_threads(threads)
+
+
+def flags(batch, output):
+    paths = [f"--input_dir={batch / 'in'}", f"--model_path={batch / 'model'}", f"--output_path={output}"]
+    return [*paths, "--upscale=2", "--chunk_len=9", "--overlap_t=1", "--device=cpu"]
+
+
+def start(rank, batch, output, program=("inference_script.py",)):
+    """A process as a launcher would start it, as one of two."""
+    environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *program, *flags(batch, output)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def start_and_hang(rank, batch, output):
+    """A process that restores two windows of the long clip and then hangs in its third."""
+    process = start(rank, batch, output, ("-c", HANGING))
+    assert process.stdout.readline() == "hanging\n", process.stderr.read()
+    return process
+
+
+def kill(process):
+    process.kill()
+    process.communicate()
+
+
+def assert_as_by_one_process(batch, output):
+    for name in ("long.mp4", "one.mp4", "two.mp4"):
+        assert np.array_equal(pixels_of(output / name), pixels_of(batch / "alone" / name)), name
+    entries = json.loads((output / "report.json").read_text())["files"]
+    assert {name: entry["status"] for name, entry in entries.items()} == dict.fromkeys(entries, "done")
+    assert sorted(path.name for path in output.iterdir()) == ["long.mp4", "one.mp4", "report.json", "two.mp4"]
+
+
+def test_two_processes_make_the_frames_of_one(batch, tmp_path):
+    processes = [start(rank, batch, tmp_path) for rank in (0, 1)]
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "3 restored" in said[0] or "already done" in said[0]
+    assert_as_by_one_process(batch, tmp_path)
+
+
+def test_what_a_killed_process_leaves_is_done_by_the_others_and_said(batch, tmp_path, monkeypatch, caplog):
+    other = start_and_hang(1, batch, tmp_path)
+    threading.Thread(target=lambda: (time.sleep(5), kill(other))).start()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert inference_script.main(flags(batch, tmp_path)) == 0
+    assert "rank 1 (process" in caplog.text
+    assert "window 2 of long.mp4" in caplog.text
+    assert_as_by_one_process(batch, tmp_path)
+
+
+def test_the_next_run_goes_on_from_the_windows_of_one_that_was_killed(batch, tmp_path, monkeypatch):
+    kill(start_and_hang(0, batch, tmp_path))
+    kept = sorted((tmp_path / ".vsr-work").rglob("*.npy"))
+    assert [path.stem for path in kept] == ["000000", "000001"]
+    asked = []
+    restore_one = SharedFile.store
+    monkeypatch.setattr(
+        SharedFile, "store", lambda self, number, x: (asked.append(number), restore_one(self, number, x))
+    )
+    assert inference_script.main(flags(batch, tmp_path)) == 0
+    assert asked == [2, 3, 4, 5, 6, 7]
+    assert_as_by_one_process(batch, tmp_path)
+
+
+def test_a_bad_file_costs_only_itself_and_rank_0_says_so(batch, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    clip(tmp_path / "in" / "good.mp4", size="24x16", seconds="0.28")
+    whole = clip(tmp_path / "in" / "cut.mp4", "-movflags", "+faststart", size="24x16", seconds="4").read_bytes()
+    (tmp_path / "in" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "model").symlink_to(batch / "model")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, code in ((1, 0), (0, 7)):
+        monkeypatch.setenv("RANK", str(rank))
+        assert inference_script.main(flags(tmp_path, tmp_path / "out")) == code
+    entries = json.loads((tmp_path / "out" / "report.json").read_text())["files"]
+    assert {name: entry["status"] for name, entry in entries.items()} == {"good.mp4": "done", "cut.mp4": "failed"}
+
+
+class NoNetworks(type(identity_pipeline())):
+    def __init__(self):
+        super().__init__(identity_pipeline().grid)
+
+    def restore(self, *args):
+        raise AssertionError("a stored window was restored again")
+
+
+@pytest.mark.parametrize("overlap", [9, 25])
+def test_each_network_sees_at_most_1_4_frames_per_frame_whoever_takes_a_window(tmp_path, overlap):
+    info = probe(clip(tmp_path / "long.mp4", size="16x16", seconds="24" if overlap == 9 else "4"))
+    settings, pipes = (
+        RestoreSettings(scale=1, overlap=overlap, color_fix="wavelet"),
+        [identity_pipeline() for _ in "ab"],
+    )
+    shared = [SharedFile(tmp_path / "work", "long.mp4", "identity", name) for name in "ab"]
+    work = [
+        threading.Thread(target=restore_windows, args=(info, pipe, settings, None, file, lambda count: None))
+        for pipe, file in zip(pipes, shared, strict=True)
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    assert all(file.is_complete for file in shared)
+    alone, frames = identity_pipeline(), pixels_of(info.path)
+    expected = np.stack(list(restore_frames(alone, frames, settings)))
+    seen = [frames for pipe in pipes for frames, _, _ in pipe.calls]
+    assert sorted(seen) == sorted(frames for frames, _, _ in alone.calls)
+    assert overlap != 9 or (len(frames) == 600 and sum(seen) <= 1.4 * 600)
+    joined = list(restore_frames(NoNetworks(), frames, settings, restored=shared[0].load))
+    assert np.array_equal(joined, expected)
+
+
+def test_the_launcher_says_who_this_process_is():
+    assert this_rank({}) == Rank()
+    assert this_rank({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == Rank(index=5, size=8, local=1)
+    assert this_rank({"RANK": "5", "WORLD_SIZE": "8"}).local == 5
+    for wrong in ({"RANK": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}):
+        with pytest.raises(UsageError, match="RANK below WORLD_SIZE"):
+            this_rank(wrong)
+    assert own_device(torch.device("cpu"), Rank(index=1, size=2, local=1)) == torch.device("cpu")
