@@ -140,7 +140,6 @@ def build_method(recipe: Recipe, device: torch.device) -> Method:
     pipe = load_pipeline(recipe.init_from, torch.float32, "cpu")
     pipe.register_to_config(**pipeline_settings(recipe))
     if recipe.method == "vae":
-        pipe.vae.requires_grad_(True)
         if config.gradient_checkpointing:
             pipe.vae.enable_gradient_checkpointing()
         return VAE(pipe, kl_weight=recipe.vae.kl_weight, seed=config.seed)

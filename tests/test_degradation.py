@@ -276,7 +276,7 @@ def test_a_wrong_preset_is_refused_by_field(tmp_path, edit, message):
 def test_an_unknown_preset_is_refused_with_a_suggestion(tmp_path):
     with pytest.raises(UsageError, match="did you mean 'realbasicvsr'"):
         load_degradation("realbasicsvr")
-    with pytest.raises(UsageError, match="known presets: dove, dove_image"):
+    with pytest.raises(UsageError, match="known presets: area, dove, dove_image"):
         load_degradation("none")
     with pytest.raises(UsageError, match=r"nothing.yaml: cannot be read"):
         load_degradation(tmp_path / "nothing.yaml")

@@ -48,7 +48,7 @@ class VAE(Method):
 
     def __init__(self, pipe: DOVEPipeline, *, kl_weight: float = 1.0e-6, seed: int = 0) -> None:
         self.pipe, self._kl_weight, self._seed, self._step = pipe, kl_weight, seed, 0
-        self.networks = {"student": Autoencoder(pipe.vae)}
+        self.networks = {"student": Autoencoder(pipe.vae.requires_grad_(True))}
         self.phases = (Phase("vae", ("student",), self.loss),)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
