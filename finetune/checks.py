@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from finetune.checkpoint import find_checkpoint
-from finetune.data.dataset import UPSCALE_MODE, PairDataset
+from finetune.data.dataset import PairDataset
 from finetune.data.latents import LatentCache, cache_key
 from finetune.engine import DTYPES
 from finetune.losses.perceptual import missing_message
@@ -54,7 +54,7 @@ def check_model(recipe: Recipe) -> None:
 def pipeline_settings(recipe: Recipe) -> dict[str, float | int | str]:
     """What the recipe says about settings that inference shares; the rest is inherited from ``init_from``."""
     told = {"coefficients": recipe.pipeline.coefficients, "timestep": recipe.pipeline.timestep}
-    made = {"scale": float(recipe.data.scale), "upscale_mode": UPSCALE_MODE}
+    made = {"scale": float(recipe.data.scale), "upscale_mode": recipe.data.upscale_mode}
     return made | {name: value for name, value in told.items() if value is not None}
 
 

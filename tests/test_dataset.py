@@ -172,12 +172,14 @@ def gentle(folder: Path) -> Path:
     return path
 
 
-def test_low_quality_and_ground_truth_show_the_same_place_and_time(data, tmp_path):
-    dataset = PairDataset(config_of(data, degradation=str(gentle(tmp_path)), image_ratio=0.0), seed=1)
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_low_quality_and_ground_truth_show_the_same_place_and_time(data, tmp_path, mode):
+    changes = {"degradation": str(gentle(tmp_path)), "image_ratio": 0.0, "upscale_mode": mode}
+    dataset = PairDataset(config_of(data, **changes), seed=1)
     for n in range(10):
         sample = dataset["video", n]
         reduced = torch.nn.functional.avg_pool2d(sample["x_gt"].transpose(0, 1), 4)
-        expected = torch.nn.functional.interpolate(reduced, scale_factor=4, mode="bilinear")
+        expected = torch.nn.functional.interpolate(reduced, scale_factor=4, mode=mode).clamp(-1, 1)
         difference = (sample["x_lq"].transpose(0, 1) - expected).abs().max()
         assert difference < 2 / 127.5  # two levels: rounding and noise
 
@@ -330,6 +332,7 @@ def test_folders_are_searched_recursively_and_lists_are_relative_to_themselves(d
         ({"scale": 3}, r"height: expected a multiple of scale \(3\), got 32"),
         ({"frames": 0}, "frames: expected at least 1, got 0"),
         ({"workers": -1}, "workers: expected at least 0, got -1"),
+        ({"upscale_mode": "lanczos"}, "upscale_mode: expected one of bilinear, bicubic, .*, got 'lanczos'"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_to_write(tmp_path, changes, message):

@@ -121,14 +121,15 @@ def test_an_export_finds_a_base_that_is_relative_to_the_repository(flags, tmp_pa
     assert prepare_sft_ckpt.main(["--checkpoint_dir=run/checkpoint-1"]) == 0
 
 
-def test_the_exported_model_restores_as_its_data_was_made(flags, tmp_path):
+@pytest.mark.parametrize("mode", ["bilinear", "area"])
+def test_the_exported_model_restores_as_its_data_was_made(flags, tmp_path, mode):
     base = load_pipeline(tmp_path / "base", "float32", "cpu")
     base.register_to_config(upscale_mode="bicubic")
     base.save_pretrained(tmp_path / "bicubic")
     other = [f"init_from={tmp_path / 'bicubic'}", "data.scale=2", "train.steps=1"]
-    assert train.main([*flags, *other]) == 0
+    assert train.main([*flags, *other, f"data.upscale_mode={mode}"]) == 0
     exported = load_pipeline(tmp_path / "run" / "model", "float32", "cpu")
-    assert (exported.config.scale, exported.config.upscale_mode) == (2.0, "bilinear")
+    assert (exported.config.scale, exported.config.upscale_mode) == (2.0, mode)
 
 
 @pytest.mark.parametrize("lora", [[], ["train.lora.rank=2"]], ids=["full", "LoRA"])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsr.errors import UsageError
+from vsr.frames import UPSCALE_MODES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,9 @@ class DataConfig:
     """Columns of the ground-truth crop; a multiple of 16."""
     scale: int = 4
     """Super-resolution factor: ground truth by low quality."""
+    upscale_mode: str = "bilinear"
+    """Interpolation of the low quality to the size of the ground truth, see `vsr.frames.UPSCALE_MODES`; it becomes the
+    trained model's own. DOVE: bilinear."""
     degradation: str = "realbasicvsr"
     """Of videos: a preset of configs/degradation or the path of a YAML file."""
     area_share: float = 0.0
@@ -52,6 +56,8 @@ class DataConfig:
                 f"image_ratio is {self.image_ratio}, but videos is not set; set videos to a folder or a list, or "
                 "image_ratio: 1.0 to train on images only"
             )
+        if self.upscale_mode not in UPSCALE_MODES:
+            raise UsageError(f"upscale_mode: expected one of {', '.join(UPSCALE_MODES)}, got {self.upscale_mode!r}")
         for name, least in (("frames", 1), ("scale", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}: expected at least {least}, got {getattr(self, name)}")

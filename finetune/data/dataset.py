@@ -19,8 +19,6 @@ from finetune.data.threads import one_torch_thread
 from vsr.errors import InputError
 from vsr.frames import to_lq
 
-UPSCALE_MODE = "bilinear"
-"""Interpolation of the low quality to the size of the ground truth, as in DOVE; it becomes the trained model's own."""
 CONTEXT_AREA = 1.5
 """The area that is degraded is that many times as high and wide as the crop, so that crops have no border of their own.
 
@@ -65,7 +63,7 @@ class PairDataset(torch.utils.data.Dataset):
         gt, lq = self._pair(frames, degradation, 1 if kind == "image" else self._config.frames, rng)
         size = (self._config.height, self._config.width)
         with one_torch_thread():
-            x_gt, x_lq = (to_lq(list(clip), size, size, UPSCALE_MODE)[0] for clip in (gt, lq))
+            x_gt, x_lq = (to_lq(list(clip), size, size, self._config.upscale_mode)[0] for clip in (gt, lq))
         return {"x_lq": x_lq, "x_gt": x_gt, "kind": kind}
 
     @property
