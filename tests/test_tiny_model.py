@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
+from benchmarks.reconstruction import over_all, reconstruction_psnr
 from finetune.scripts import make_held_out
 from finetune.scripts.tiny_model import small_vae
 from vsr import codec
@@ -31,14 +32,19 @@ def test_it_is_what_the_script_builds_and_names_no_path(vae):
     assert not re.search(r'"/|\.\./', config)
 
 
-@torch.no_grad()
 def test_a_score_of_the_card(vae):
     shot = next(shot for shot in make_held_out.shots() if shot.name == CLIP)
-    clip = shot.frames(make_held_out.SIZE, make_held_out.FRAMES)[:5]
-    x = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    z = codec.encode(vae, x)
-    again = codec.decode(vae, z).clamp(-1, 1)
-    assert 0.8 < z.square().mean().sqrt() < 1.2  # the scaling factor is that of this VAE
-    mse = np.mean((again - x).numpy() ** 2) / 4
-    stated = re.search(rf"\| {CLIP} \| ([\d.]+) \|", (FOLDER / "README.md").read_text()).group(1)
-    assert -10 * np.log10(mse) == pytest.approx(float(stated), abs=0.05)
+    psnr = reconstruction_psnr(vae, list(shot.frames(make_held_out.SIZE, make_held_out.FRAMES)))
+    row = re.search(rf"\| {CLIP} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", (FOLDER / "README.md").read_text())
+    measured = [over_all(psnr), psnr[0].item(), psnr[-1].item()]
+    assert measured == pytest.approx(
+        [float(stated) for stated in row.groups()], abs=0.2
+    )  # the card's went through a file
+    assert psnr.max() - psnr.min() < 1  # it does not drift: its first training had been on three frames
+
+
+@torch.no_grad()
+def test_the_scaling_factor_is_that_of_this_vae(vae):
+    x = torch.from_numpy(np.stack(make_held_out.shots()[0].frames(make_held_out.SIZE, 3)))
+    z = codec.encode(vae, x.movedim(3, 0)[None].float() / 127.5 - 1)
+    assert 0.8 < z.square().mean().sqrt() < 1.25

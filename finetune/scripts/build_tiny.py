@@ -11,10 +11,12 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
+from torch import Tensor
 
 from finetune import train
 from finetune.data.dataset import PairDataset
@@ -22,14 +24,15 @@ from finetune.recipe import load_recipe
 from finetune.scripts import cache_latents
 from finetune.scripts.make_clips import make_clips
 from finetune.scripts.tiny_model import untrained_pipeline
+from finetune.scripts.tiny_vae import follow_pixels, see_one_frame
 from vsr import codec, load_pipeline
 from vsr.memory import keep_freed_memory
 
 RECIPES, WORK = Path("configs/tiny"), Path("checkpoint/tiny")
-CLIPS, DEGRADATIONS = 1400, 2
-"""Training clips, and samples of each in the latent cache."""
+CLIPS = 1400
+"""Training clips; the latent cache holds one sample of each."""
 MEASURED = 64
-"""Samples that the scale of latents is measured on."""
+"""Samples that the metric and the scale of latents are measured on."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         untrained_pipeline().save_pretrained(WORK / "untrained")
     steps = (
         lambda: compressed(output / "vae", WORK / "compressed"),
-        lambda: cache_latents.main([str(RECIPES / "s1.yaml"), f"--degradations={DEGRADATIONS}"]),
+        lambda: cache_latents.main([str(RECIPES / "s1.yaml"), "--degradations=1"]),
         lambda: trained("s1"),
         lambda: trained("s2"),
     )
@@ -62,7 +65,13 @@ def compressed(vae: Path, target: Path) -> int:
         pipe.register_modules(vae=AutoencoderKLCogVideoX.from_pretrained(vae, dtype=torch.float32))
         pipe.save_pretrained(target)
         return 0
-    return trained("vae") or scale_latents(WORK / "vae/model", target)
+    steps = (
+        lambda: trained("vae"),
+        lambda: changed(WORK / "vae/model", WORK / "one_frame", see_one_frame),
+        lambda: trained("vae_long"),
+        lambda: changed(WORK / "vae_long/model", target, lambda vae: follow_pixels(vae, first_latents(vae))),
+    )
+    return next((code for step in steps if (code := step())), 0)
 
 
 def trained(name: str) -> int:
@@ -74,21 +83,21 @@ def trained(name: str) -> int:
     ).returncode
 
 
-def scale_latents(source: Path, target: Path) -> int:
-    """Write the model again with the factor that gives its latents a standard deviation of 1; returns 0."""
-    pipe = load_pipeline(source, torch.float32, "cpu")
-    pipe.vae.register_to_config(scaling_factor=round(1 / latent_deviation(pipe.vae), 4))
-    pipe.save_pretrained(target)
+def changed(source: Path, target: Path, change: Callable[[AutoencoderKLCogVideoX], None]) -> int:
+    """Write a model again with its VAE changed, unless that is there; returns 0."""
+    if not target.exists():
+        pipe = load_pipeline(source, torch.float32, "cpu")
+        change(pipe.vae)
+        pipe.save_pretrained(target)
     return 0
 
 
 @torch.no_grad()
-def latent_deviation(vae: AutoencoderKLCogVideoX) -> float:
-    """Standard deviation of the latents of the first training samples, about zero."""
+def first_latents(vae: AutoencoderKLCogVideoX) -> Tensor:
+    """Of the first training samples of the VAE."""
     recipe = load_recipe(RECIPES / "vae.yaml", [])
     data = PairDataset(recipe.data, recipe.train.seed)
-    z = torch.cat([codec.encode(vae, data["video", n]["x_gt"][None]) for n in range(MEASURED)])
-    return z.square().mean().sqrt().item()
+    return torch.cat([codec.encode(vae, data["video", n]["x_gt"][None]) for n in range(MEASURED)])
 
 
 def write_half(source: Path, target: Path) -> None:
