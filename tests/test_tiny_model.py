@@ -37,9 +37,8 @@ def test_a_score_of_the_card(vae):
     psnr = reconstruction_psnr(vae, list(shot.frames(make_held_out.SIZE, make_held_out.FRAMES)))
     row = re.search(rf"\| {CLIP} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", (FOLDER / "README.md").read_text())
     measured = [over_all(psnr), psnr[0].item(), psnr[-1].item()]
-    assert measured == pytest.approx(
-        [float(stated) for stated in row.groups()], abs=0.2
-    )  # the card's went through a file
+    stated = [float(number) for number in row.groups()]
+    assert measured == pytest.approx(stated, abs=0.2)  # those went through a file
     assert psnr.max() - psnr.min() < 1  # it does not drift: its first training had been on three frames
 
 
