@@ -1,5 +1,7 @@
 """Convolutions of the VAE over time and space, and its changes of size."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -7,9 +9,12 @@ from torch import Tensor, nn
 
 from vsr.vae.memory import Cache, keep_last, put_before
 from vsr.vae.norms import modulation, norm_silu, write_norm_silu
+from vsr.vae.precision import arithmetic_dtype
 
 MOST_ELEMENTS = 2**31 - 1
 """Of one tensor in a convolution: beyond, GPU libraries fall back to kernels that are slow or need far more memory."""
+CONVERTED_ELEMENTS = 1 << 23
+"""The same where a convolution is computed in another dtype than its input has: 32 MB of float32."""
 
 
 def causal_convolution(module: nn.Module, padded: Tensor, *, rows_padded: bool = False) -> Tensor:
@@ -49,9 +54,9 @@ def upsample(module: nn.Module, x: Tensor) -> Tensor:
 
     Frames are repeated after the convolution, and in space both are one transposed convolution.
     """
-    frames = rearrange(x, "b c t h w -> (b t) c h w")
-    y = F.conv_transpose2d(frames, _transposed(module.conv.weight), module.conv.bias, stride=2, padding=1)
-    y = rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
+    weight, bias = _weights(module.conv, x)
+    weight = _transposed(weight)
+    y = _each_frame(lambda frames: F.conv_transpose2d(frames, weight, bias, stride=2, padding=1), x)
     if not module.compress_time or x.shape[2] == 1:
         return y
     alone = x.shape[2] % 2
@@ -65,8 +70,17 @@ def downsample(module: nn.Module, x: Tensor) -> Tensor:
         alone = x.shape[2] % 2
         pairs = x[:, :, alone:]
         x = torch.cat([x[:, :, :alone], (pairs[:, :, ::2] + pairs[:, :, 1::2]) * 0.5], dim=2)
-    frames = F.pad(rearrange(x, "b c t h w -> (b t) c h w"), (0, 1, 0, 1))
-    y = F.conv2d(frames, module.conv.weight, module.conv.bias, stride=2)
+    weight, bias = _weights(module.conv, x)
+    return _each_frame(lambda frames: F.conv2d(F.pad(frames, (0, 1, 0, 1)), weight, bias, stride=2), x)
+
+
+def _each_frame(convolution: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A two-dimensional convolution of the frames of x; where they are converted for it, one by one."""
+    frames, dtype = rearrange(x, "b c t h w -> (b t) c h w"), arithmetic_dtype(x)
+    if dtype == x.dtype:
+        y = convolution(frames)
+    else:
+        y = torch.cat([convolution(frame.to(dtype)).to(x.dtype) for frame in frames.split(1)])
     return rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
 
 
@@ -104,27 +118,39 @@ def _behind_frames_before(module: nn.Module, x: Tensor, cache: dict[nn.Module, T
     return x
 
 
+def _weights(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias in the dtype in which x is convolved."""
+    dtype = arithmetic_dtype(x)
+    return conv.weight.to(dtype), conv.bias.to(dtype)
+
+
 def _convolve(conv: nn.Conv3d, x: Tensor, padding: tuple[int, int, int]) -> Tensor:
     """A convolution of stride 1, in groups of output frames where one would exceed `MOST_ELEMENTS`."""
+    weight, bias = _weights(conv, x)
+    converted = weight.dtype != x.dtype and not torch.is_grad_enabled()  # gradients would keep each group's float32
     reach = conv.kernel_size[0] - 1
     frames = x.shape[2] - reach
     frame_elements = x[:, :1, 0].numel() * max(conv.in_channels, conv.out_channels)
-    step = max(1, MOST_ELEMENTS // frame_elements - reach)
+    step = max(1, (CONVERTED_ELEMENTS if converted else MOST_ELEMENTS) // frame_elements - reach)
     if step >= frames:
-        return _convolve_whole(conv, x, padding)
-    groups = (_convolve_whole(conv, x[:, :, i : i + step + reach], padding) for i in range(0, frames, step))
+        return _convolve_whole(x, weight, bias, padding)
+    groups = (_convolve_whole(x[:, :, i : i + step + reach], weight, bias, padding) for i in range(0, frames, step))
     if torch.is_grad_enabled():
         return torch.cat(list(groups), dim=2)
-    size = (len(x), conv.out_channels, frames, *x.shape[3:])
+    size = (len(x), conv.out_channels, frames, x.shape[3] + 2 * padding[1] - conv.kernel_size[1] + 1, x.shape[4])
     out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
     for i, group in zip(range(0, frames, step), groups, strict=True):
         out[:, :, i : i + step] = group
     return out
 
 
-def _convolve_whole(conv: nn.Conv3d, x: Tensor, padding: tuple[int, int, int]) -> Tensor:
-    """Left to itself torch takes its slow kernel for small float32 inputs on a CPU; oneDNN's is named here."""
+def _convolve_whole(x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int, int]) -> Tensor:
+    """In the dtype of the weight.
+
+    Left to itself torch takes its slow kernel for small float32 inputs on a CPU; oneDNN's is named here.
+    """
+    given, x = x.dtype, x.to(weight.dtype)
     named = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
     if named and not torch.is_grad_enabled():
-        return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, (1, 1, 1), (1, 1, 1), 1)
-    return F.conv3d(x, conv.weight, conv.bias, padding=padding)
+        return torch.mkldnn_convolution(x, weight, bias, padding, (1, 1, 1), (1, 1, 1), 1).to(given)
+    return F.conv3d(x, weight, bias, padding=padding).to(given)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vsr.vae.precision import arithmetic_dtype
 from vsr.vae.statistics import block_rows, group_statistics
 
 
@@ -26,7 +27,7 @@ def norm_silu(norm: nn.Module, x: Tensor, z: Tensor | None) -> Tensor:
     if z is None:
         return F.silu(norm(x))
     normalised = rearrange(norm.norm_layer(x), "b c t h w -> b t h w c")
-    scale, shift = _at_latents(norm.conv_y, z), _at_latents(norm.conv_b, z)
+    scale, shift = (_at_latents(conv, z).to(x.dtype) for conv in (norm.conv_y, norm.conv_b))
     parts = []
     for latent, frames in enumerate(_frames_of_latents(x.shape[2], z.shape[2])):
         part = normalised[:, frames].unflatten(2, (z.shape[3], -1))
@@ -57,7 +58,7 @@ def modulation(norm: nn.Module, strips: Iterable[Tensor], z: Tensor | None, heig
     scale, shift = (v[:, None, None, None] for v in (scale, shift))
     if z is None:
         return Modulation(scale, shift, repeats=height)
-    y, b = _at_latents(norm.conv_y, z).float(), _at_latents(norm.conv_b, z).float()
+    y, b = (_at_latents(conv, z).float() for conv in (norm.conv_y, norm.conv_b))
     return Modulation(y * scale, torch.addcmul(b, y, shift), repeats=height // z.shape[3])
 
 
@@ -88,8 +89,9 @@ def _write_block(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
 
 def _at_latents(convolution: nn.Module, z: Tensor) -> Tensor:
     """A causal 1x1x1 convolution of (B, c, t, h, w): (B, t, h, w, C)."""
-    conv = convolution.conv
-    return F.linear(rearrange(z, "b c t h w -> b t h w c"), conv.weight.flatten(1), conv.bias)
+    conv, dtype = convolution.conv, arithmetic_dtype(z)
+    z, weight, bias = (v.to(dtype) for v in (z, conv.weight, conv.bias))
+    return F.linear(rearrange(z, "b c t h w -> b t h w c"), weight.flatten(1), bias)
 
 
 def _frames_of_latents(num_frames: int, num_latents: int) -> list[slice]:
