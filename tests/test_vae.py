@@ -177,6 +177,16 @@ def test_groups_of_frames_where_tensors_are_huge_change_nothing(monkeypatch, gra
 
 
 @torch.no_grad()
+def test_groups_of_frames_have_one_size(monkeypatch):
+    conv, x, sizes = torch.nn.Conv3d(2, 2, 3), torch.zeros(1, 2, 10, 5, 5), []
+    whole = convolutions._convolve_whole
+    monkeypatch.setattr(convolutions, "_convolve_whole", lambda x, *args: sizes.append(x.shape[2]) or whole(x, *args))
+    monkeypatch.setattr(convolutions, "MOST_ELEMENTS", 9 * 2 * 5 * 5)  # room for 7 frames of 8
+    assert convolutions._convolve(conv, x, (0, 1, 1)).shape[2] == 8
+    assert sizes == [4 + 2, 4 + 2]
+
+
+@torch.no_grad()
 def test_only_convolutions_over_time_have_a_cache():
     vae, cache = random_vae(), Cache()
     decoder(vae.decoder, torch.randn(1, 4, 2, 5, 7), cache)

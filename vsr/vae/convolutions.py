@@ -1,6 +1,7 @@
 """Convolutions of the VAE over time and space, and its changes of size."""
 
 from collections.abc import Callable
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -125,15 +126,16 @@ def _weights(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _convolve(conv: nn.Conv3d, x: Tensor, padding: tuple[int, int, int]) -> Tensor:
-    """A convolution of stride 1, in groups of output frames where one would exceed `MOST_ELEMENTS`."""
+    """A convolution of stride 1, in groups of output frames where one tensor would be too large."""
     weight, bias = _weights(conv, x)
     converted = weight.dtype != x.dtype and not torch.is_grad_enabled()  # gradients would keep each group's float32
     reach = conv.kernel_size[0] - 1
     frames = x.shape[2] - reach
     frame_elements = x[:, :1, 0].numel() * max(conv.in_channels, conv.out_channels)
-    step = max(1, (CONVERTED_ELEMENTS if converted else MOST_ELEMENTS) // frame_elements - reach)
-    if step >= frames:
+    most = max(1, (CONVERTED_ELEMENTS if converted else MOST_ELEMENTS) // frame_elements - reach)
+    if most >= frames:
         return _convolve_whole(x, weight, bias, padding)
+    step = ceil(frames / ceil(frames / most))  # groups of one size: the largest lies beside the whole output
     groups = (_convolve_whole(x[:, :, i : i + step + reach], weight, bias, padding) for i in range(0, frames, step))
     if torch.is_grad_enabled():
         return torch.cat(list(groups), dim=2)
