@@ -17,6 +17,7 @@ from vsr import jobs, memory, pipelines, prompts, windows
 from vsr.compare import check_ground_truth, compare, comparison_table
 from vsr.devices import choose_device, choose_dtype
 from vsr.errors import SOME_FAILED, EncoderError, UsageError, VSRError
+from vsr.flags import output_options, read_prompts, restore_settings
 from vsr.jobs import Job
 from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
 from vsr.pipelines.lora import check_lora, fuse_lora
@@ -25,11 +26,11 @@ from vsr.ranks import own_device, this_rank
 from vsr.report import Report, fingerprint, hash_of, size_and_time
 from vsr.restore import Pipeline
 from vsr.restore_file import restore_video
-from vsr.settings import RestoreSettings, make_layout
+from vsr.settings import make_layout
 from vsr.shared_file import SharedFile
 from vsr.shared_work import SharedWork, join_work
 from vsr.together import Together, long_jobs, restore_windows
-from vsr.video_io import OutputOptions, find_inputs
+from vsr.video_io import find_inputs
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Batch:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args, self._outcome = args, jobs.Outcome()
-        self._settings, self._output = _restore_settings(args), _output_options(args)
+        self._settings, self._output = restore_settings(args), output_options(args)
         self._model = pipelines.find_model(args.model_path, weights=False)
         self._facts = pipelines.inspect(self._model)
         self._grid = self._facts.grid
@@ -60,7 +61,7 @@ class Batch:
         if self._metrics:
             check_metrics(self._metrics)
         sources = find_inputs(args.input_dir, args.image_folder)
-        given = _read_prompts(args.input_json)
+        given = read_prompts(args.input_json)
         self._jobs = jobs.find_jobs(
             sources, args.output_path, self._output, self._outcome, untagged=args.untagged, prompts=given
         )
@@ -295,47 +296,3 @@ class Batch:
         progress.table("metrics", report.table(), report.as_dict())
         report.write(self._args.output_path / "metrics.json")
         return SOME_FAILED if report.failures else 0
-
-
-def _restore_settings(args: argparse.Namespace) -> RestoreSettings:
-    if args.chunk_len == 0:
-        log.warning("--chunk_len 0: memory grows with the length of the clip")
-    return RestoreSettings(
-        scale=args.upscale,
-        size=args.size,
-        short_side=args.short_side,
-        upscale_mode=args.upscale_mode,
-        window=args.chunk_len,
-        overlap=args.overlap_t,
-        tile=tuple(args.tile_size_hw),
-        tile_overlap=tuple(args.overlap_hw),
-        scene_cut=args.scene_cut,
-        color_fix=args.color_fix,
-        timestep=args.sr_noise_step,
-        noise_step=args.noise_step,
-        seed=args.seed,
-    )
-
-
-def _output_options(args: argparse.Namespace) -> OutputOptions:
-    return OutputOptions(
-        pixel_format=args.save_format,
-        png=args.png_save,
-        crf=args.crf,
-        codec=args.codec,
-        fps=args.fps,
-        audio=not args.no_audio,
-    )
-
-
-def _read_prompts(path: Path | None) -> dict[str, str]:
-    """{file name: prompt} from a JSON file."""
-    if path is None:
-        return {}
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: expected a JSON file of the form {{file name: prompt}}, got {error}") from error
-    if not isinstance(given, dict) or not all(isinstance(prompt, str) for prompt in given.values()):
-        raise UsageError(f"{path}: expected a JSON object of the form {{file name: prompt}}")
-    return given

@@ -1,0 +1,58 @@
+"""What the flags of `inference_script.py` say, as settings."""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from vsr.errors import UsageError
+from vsr.settings import RestoreSettings
+from vsr.video_io import OutputOptions
+
+log = logging.getLogger(__name__)
+
+
+def restore_settings(args: argparse.Namespace) -> RestoreSettings:
+    """How frames are restored."""
+    if args.chunk_len == 0:
+        log.warning("--chunk_len 0: memory grows with the length of the clip")
+    return RestoreSettings(
+        scale=args.upscale,
+        size=args.size,
+        short_side=args.short_side,
+        upscale_mode=args.upscale_mode,
+        window=args.chunk_len,
+        overlap=args.overlap_t,
+        tile=tuple(args.tile_size_hw),
+        tile_overlap=tuple(args.overlap_hw),
+        scene_cut=args.scene_cut,
+        color_fix=args.color_fix,
+        timestep=args.sr_noise_step,
+        noise_step=args.noise_step,
+        seed=args.seed,
+    )
+
+
+def output_options(args: argparse.Namespace) -> OutputOptions:
+    """The format of the results."""
+    return OutputOptions(
+        pixel_format=args.save_format,
+        png=args.png_save,
+        crf=args.crf,
+        codec=args.codec,
+        fps=args.fps,
+        audio=not args.no_audio,
+    )
+
+
+def read_prompts(path: Path | None) -> dict[str, str]:
+    """{file name: prompt} from a JSON file."""
+    if path is None:
+        return {}
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: expected a JSON file of the form {{file name: prompt}}, got {error}") from error
+    if not isinstance(given, dict) or not all(isinstance(prompt, str) for prompt in given.values()):
+        raise UsageError(f"{path}: expected a JSON object of the form {{file name: prompt}}")
+    return given
