@@ -26,8 +26,8 @@ from tqdm import tqdm
 from benchmarks.architectures import ARCHITECTURES, build
 from benchmarks.bars import draw_bars
 from benchmarks.hardware import conv3d_workspace, describe, matmul_teraflops
-from benchmarks.stage2_memory import PeakBytes
 from benchmarks.stopwatch import STAGES, Stopwatch, TimedPipeline
+from vsr.counting import PeakBytes
 from vsr.memory import keep_freed_memory
 from vsr.pipelines.dove import DOVEPipeline
 from vsr.restore import restore_frames

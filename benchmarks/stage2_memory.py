@@ -8,17 +8,13 @@ and optimiser states (they depend on how the run is sharded), the allocator's sl
 """
 
 import argparse
-import weakref
-from collections.abc import Iterable
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel
 from diffusers.utils import logging as diffusers_logging
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from finetune.methods.dove_pixel import DOVEPixel
+from vsr.counting import PeakBytes
 from vsr.pipelines.dove import DOVEPipeline
 
 VAE = {
@@ -39,35 +35,6 @@ TRANSFORMER = {
     "sample_width": 300,
 }
 """What tells CogVideoX1.5-5B from the defaults of diffusers' classes."""
-
-
-class PeakBytes(TorchDispatchMode):
-    """Bytes of all tensors that operations have made and that are still alive; ``peak`` is the most there were."""
-
-    def __init__(self, there_before: Iterable[torch.Tensor]) -> None:
-        super().__init__()
-        self.alive, self.peak = 0, 0
-        self._known = {tensor.untyped_storage()._cdata for tensor in there_before}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_flatten(result)[0]:
-            if isinstance(leaf, torch.Tensor):
-                self._see(leaf.untyped_storage())
-        return result
-
-    def _see(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._known:
-            return
-        self._known.add(key)
-        self.alive += storage.nbytes()
-        self.peak = max(self.peak, self.alive)
-        weakref.finalize(storage, self._forget, key, storage.nbytes())
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.alive -= size
 
 
 def peak_gigabytes(frames: int, height: int, width: int, batch: int, *, temporal: bool) -> float:

@@ -19,8 +19,9 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
-from benchmarks.stage2_memory import VAE, PeakBytes
+from benchmarks.stage2_memory import VAE
 from vsr import vae as fast
+from vsr.counting import PeakBytes
 from vsr.memory import keep_freed_memory
 
 Call = Callable[[Tensor], Tensor]

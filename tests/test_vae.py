@@ -6,9 +6,9 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSafeConv3d
 from torch.testing import assert_close
 
-from benchmarks.stage2_memory import PeakBytes
 from vsr import codec
 from vsr import vae as fast
+from vsr.counting import PeakBytes
 from vsr.memory import keep_freed_memory
 from vsr.vae import convolutions
 from vsr.vae.memory import Cache

@@ -7,10 +7,11 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch.testing import assert_close
 
-from benchmarks.stage2_memory import VAE, PeakBytes
+from benchmarks.stage2_memory import VAE
 from tests.test_vae import EXACT, PAIRS, SHAPES, clip, random_vae
 from tests.tiny import random_pipeline
 from vsr import vae as fast
+from vsr.counting import PeakBytes
 from vsr.errors import UsageError
 from vsr.vae.memory import Cache
 

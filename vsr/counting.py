@@ -1,0 +1,98 @@
+"""Bytes and arithmetic of operations, counted while they run; on the meta device shapes are enough, without numbers.
+
+Counted are the bytes of tensors: not the allocator's slack, and not the workspace of kernels.
+"""
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import flop_registry
+
+
+class PeakBytes(TorchDispatchMode):
+    """Bytes of all tensors that operations have made and that are still alive; ``peak`` is the most there were.
+
+    Args:
+        there_before: tensors that do not count, weights for example.
+    """
+
+    def __init__(self, there_before: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.alive, self.peak = 0, 0
+        self._known = {tensor.untyped_storage()._cdata for tensor in there_before}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_flatten(result)[0]:
+            if isinstance(leaf, Tensor):
+                self._see(leaf.untyped_storage())
+        return result
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.alive += storage.nbytes()
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._forget, key, storage.nbytes())
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.alive -= size
+
+
+class Count(PeakBytes):
+    """The same on the meta device, with ``flops``, and apart from it what is asked for in host memory.
+
+    ``host`` is the bytes of tensors made for the host; ``peak`` counts all of them, ``device_peak`` only the others.
+    """
+
+    def __init__(self, there_before: Iterable[Tensor]) -> None:
+        super().__init__(there_before)
+        self.flops, self.host, self.device_peak = 0, 0, 0
+        self._attention = _FusedAttention()
+
+    def __enter__(self) -> "Count":
+        self._attention.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._attention.__exit__(*error)
+        self.flops += self._attention.flops
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, before = kwargs or {}, self.alive
+        of_host = func is torch.ops.aten.empty.memory_format and kwargs.get("device") == torch.device("cpu")
+        if of_host:
+            kwargs = {**kwargs, "device": torch.device("meta"), "pin_memory": False}
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        self.host += self.alive - before if of_host else 0
+        self.device_peak = max(self.device_peak, self.alive - self.host)
+        if formula := flop_registry.get(func.overloadpacket):
+            self.flops += formula(*args, **kwargs, out_val=result)
+        return result
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention without its n x n scores, as real devices compute it; on the meta device torch would make them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        query, key, _ = args
+        batch, heads, length, width = query.shape
+        self.flops += 4 * batch * heads * length * key.shape[2] * width
+        return query.new_empty(batch, length, heads, width).transpose(1, 2)
