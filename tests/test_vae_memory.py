@@ -13,6 +13,7 @@ from tests.tiny import random_pipeline
 from vsr import vae as fast
 from vsr.counting import PeakBytes
 from vsr.errors import UsageError
+from vsr.vae import convolutions
 from vsr.vae.memory import Cache
 
 CALLS = {"encode": fast.encode, "decode": fast.decode}
@@ -138,3 +139,14 @@ def test_codec_and_pipeline_pass_it_on(monkeypatch):
 def test_a_strip_has_a_row():
     with pytest.raises(UsageError, match="at least one row"):
         fast.Memory(strip_rows=0)
+
+
+@torch.no_grad()
+def test_strips_with_more_elements_than_a_convolution_takes_at_once(monkeypatch):
+    vae = random_vae()
+    for direction, call in CALLS.items():
+        x = given(vae, direction, 9)
+        whole = call(vae, x)
+        monkeypatch.setattr(convolutions, "MOST_ELEMENTS", 10_000)
+        assert_close(call(vae, x, fast.Memory(strip_rows=8)), whole, **EXACT)
+        monkeypatch.undo()

@@ -139,7 +139,8 @@ def _convolve(conv: nn.Conv3d, x: Tensor, padding: tuple[int, int, int]) -> Tens
     groups = (_convolve_whole(x[:, :, i : i + step + reach], weight, bias, padding) for i in range(0, frames, step))
     if torch.is_grad_enabled():
         return torch.cat(list(groups), dim=2)
-    size = (len(x), conv.out_channels, frames, x.shape[3] + 2 * padding[1] - conv.kernel_size[1] + 1, x.shape[4])
+    sides = (x.shape[i + 2] + 2 * padding[i] - conv.kernel_size[i] + 1 for i in (1, 2))
+    size = (len(x), conv.out_channels, frames, *sides)
     out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
     for i, group in zip(range(0, frames, step), groups, strict=True):
         out[:, :, i : i + step] = group
