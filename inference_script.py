@@ -23,9 +23,10 @@ from types import FrameType
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from vsr.batch import Batch
+from vsr.budget import parse_size
 from vsr.color_fix import COLOR_FIXES
 from vsr.devices import DTYPES
-from vsr.errors import INTERRUPTED, VSRError
+from vsr.errors import INTERRUPTED, UsageError, VSRError
 from vsr.frames import UPSCALE_MODES
 from vsr.memory import keep_freed_memory
 
@@ -77,9 +78,11 @@ def _add_windows(group: argparse._ArgumentGroup) -> None:
     add("--chunk_len", type=int, default=33, help="frames per window, 8k+1 (default: 33); 0: the whole clip at once")
     add("--overlap_t", type=int, help="frames that windows share (default: 9); rounded up to 8k+1")
     add("--scene_cut", choices=("auto", "off"), default="auto", help="auto: windows do not cross scene cuts")
-    tile_help = "largest tile in output pixels; 0 0: as large as the VAE takes"
+    tile_help = "largest tile in output pixels; 0 0: no tiles, or as large as the model was trained for"
     add("--tile_size_hw", type=int, nargs=2, default=(0, 0), metavar=("H", "W"), help=tile_help)
     add("--overlap_hw", type=int, nargs=2, default=(32, 32), metavar=("H", "W"), help="pixels that tiles share")
+    memory_help = "most that may be used, for example 16GB (default: what is free on the device)"
+    add("--max_memory", type=_memory, metavar="SIZE", help=memory_help)
     add("--is_vae_st", action="store_true", help="slice and tile inside the VAE, as diffusers does it")
     add("--is_cpu_offload", action="store_true", help="keep the transformer in host memory while it does not run")
 
@@ -99,7 +102,7 @@ def _add_format(group: argparse._ArgumentGroup) -> None:
 
 def _add_running(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--dry_run", action="store_true", help="check everything and print the plan; loads no weights")
+    add("--dry_run", action="store_true", help="check everything, print plan, memory and time; loads no weights")
     add("--resume", action=argparse.BooleanOptionalAction, default=True, help="skip files that are done")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
     add("--json", action="store_true", help="progress as one JSON object a line on stdout")
@@ -114,6 +117,13 @@ def _size(text: str) -> tuple[int, int]:
     if not (x and width.isdigit() and height.isdigit()):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, for example 1920x1080, got {text!r}")
     return int(width), int(height)
+
+
+def _memory(text: str) -> int:
+    try:
+        return parse_size(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _rate(text: str) -> Fraction:

@@ -2,7 +2,6 @@
 
 import platform
 import subprocess
-import time
 from pathlib import Path
 
 import torch
@@ -28,18 +27,6 @@ def _processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def matmul_teraflops(dtype: torch.dtype, device: str, rounds: int = 5) -> float:
-    """The best rate of a large matrix product, TFLOP/s: the roof that everything else is measured against."""
-    side = 8192 if torch.device(device).type == "cuda" else 1024
-    x, best = torch.randn(side, side, device=device).to(dtype), 0.0
-    for _ in range(rounds):
-        start = time.perf_counter()
-        y = x @ x
-        y[0, 0].item()  # waits for the device
-        best = max(best, 2 * side**3 / (time.perf_counter() - start) / 1e12)
-    return best
 
 
 def conv3d_workspace(device: str, dtype: torch.dtype) -> str | None:

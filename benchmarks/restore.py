@@ -25,13 +25,14 @@ from tqdm import tqdm
 
 from benchmarks.architectures import ARCHITECTURES, build
 from benchmarks.bars import draw_bars
-from benchmarks.hardware import conv3d_workspace, describe, matmul_teraflops
+from benchmarks.hardware import conv3d_workspace, describe
 from benchmarks.stopwatch import STAGES, Stopwatch, TimedPipeline
 from vsr.counting import PeakBytes
 from vsr.memory import keep_freed_memory
 from vsr.pipelines.dove import DOVEPipeline
 from vsr.restore import restore_frames
 from vsr.settings import RestoreSettings
+from vsr.speed import matmul_teraflops
 from vsr.video_io import OutputOptions, open_writer, probe, read_frames
 
 SIDES = {

@@ -187,8 +187,8 @@ def test_a_failed_file_does_not_keep_its_tensors_alive(tmp_path, restore, monkey
 
     monkeypatch.setattr(dove.DOVEPipeline, "restore", exhausted)
     assert restore() == 7
-    assert len(windows) == 2
-    assert all("--tile_size_hw" in entry["error"] for entry in report_of(tmp_path).values())
+    assert len(windows) > 2  # with every plan there is, for each of the files
+    assert all("--size" in entry["error"] for entry in report_of(tmp_path).values())
 
 
 def test_a_model_that_does_not_fit_names_offload(tmp_path, restore, monkeypatch, caplog):

@@ -1,11 +1,12 @@
 """The benchmark of restoring: both sides run, its numbers belong together, its picture can be looked at."""
 
 import json
+from pathlib import Path
 
 import cv2
 import pytest
 
-from benchmarks import restore
+from benchmarks import plan_table, restore, shares
 from benchmarks.stopwatch import STAGES
 
 
@@ -23,3 +24,16 @@ def test_both_sides_are_measured_stage_by_stage(tmp_path, capsys):
     assert 0 < result["teraflop"]["ours"] <= result["teraflop"]["reference"]
     assert cv2.imread(str(tmp_path / "stages.png")).shape[1] > 900
     assert "transformer" in capsys.readouterr().out
+
+
+def test_each_stage_has_a_share_of_the_rate_of_matrix_products(capsys):
+    shares.main(["--frames", "9", "--size", "32x32", "--runs", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[1:]] == ["encode", "denoise", "decode"]
+    assert all(float(line.rpartition(" ")[2]) > 0 for line in lines[1:])
+
+
+def test_the_table_in_the_readme_is_what_its_command_prints():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (row,) = [line for line in readme.splitlines() if line.startswith("| 80 GB |")]
+    assert row.split(" | ")[1] == plan_table.cell(80, plan_table.SIZES["480p"])

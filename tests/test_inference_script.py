@@ -135,7 +135,6 @@ def test_the_exit_codes_of_settings_and_models(tmp_path, restore, model):
     assert restore("--fps=1e12") == 2
     assert restore("--device=cpu:x") == 2
     assert restore(source="x" * 400) == 3
-    assert restore("--upscale=100", "--overlap_hw", "1300", "1300") == 2
     assert restore(f"--lora_path={source}") == 2
     assert restore(f"--model_path={tmp_path}") == 5
     with pytest.raises(SystemExit) as wrong_flag:
@@ -153,7 +152,7 @@ def test_out_of_memory_is_4_and_names_settings_that_need_less(tmp_path, restore,
     clip(tmp_path / "in" / "one.mp4", size="32x24")
     monkeypatch.setattr(dove.DOVEPipeline, "restore", exhausted)
     assert restore() == 4
-    assert "--tile_size_hw" in caplog.text
+    assert "--size" in caplog.text
     assert names_in(tmp_path / "out") == ["report.json"]
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,21 @@ from typing import Any
 from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
-from vsr import jobs, memory, pipelines, prompts, windows
+from vsr import jobs, memory, pipelines, prompts
+from vsr.budget import budget_for
 from vsr.compare import check_ground_truth, compare, comparison_table
+from vsr.costs import Architecture
 from vsr.devices import choose_device, choose_dtype
+from vsr.dry_run import describe_plan
 from vsr.errors import SOME_FAILED, EncoderError, UsageError, VSRError
+from vsr.fitting import Fitting
 from vsr.flags import output_options, read_prompts, restore_settings
 from vsr.jobs import Job
 from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
+from vsr.offload import offload_transformer
 from vsr.pipelines.lora import check_lora, fuse_lora
+from vsr.planner import Forecast, Planner
+from vsr.plans import Plan
 from vsr.progress import Bars, JsonLines, Silent
 from vsr.ranks import own_device, this_rank
 from vsr.report import Report, fingerprint, hash_of, size_and_time
@@ -29,6 +36,7 @@ from vsr.restore_file import restore_video
 from vsr.settings import make_layout
 from vsr.shared_file import SharedFile
 from vsr.shared_work import SharedWork, join_work
+from vsr.speed import matmul_teraflops
 from vsr.together import Together, long_jobs, restore_windows
 from vsr.video_io import find_inputs
 
@@ -48,14 +56,13 @@ class Batch:
         self._model = pipelines.find_model(args.model_path, weights=False)
         self._facts = pipelines.inspect(self._model)
         self._grid = self._facts.grid
-        if args.is_vae_st:  # the VAE itself then takes frames of any size
-            self._grid = replace(self._grid, max_pixels=self._facts.settings.max_pixels)
         self._check_steps()
         self._rank = this_rank()
         if self._rank.index:
             logging.getLogger("vsr").setLevel(logging.WARNING)  # rank 0 speaks for all
         self._device = own_device(choose_device(args.device), self._rank)
         self._dtype = choose_dtype(args.dtype, self._device)
+        self._planner = self._make_planner()
         self._lora = check_lora(args.lora_path) if args.lora_path else None
         self._metrics = [name.strip() for name in args.eval_metrics.split(",") if name.strip()]
         if self._metrics:
@@ -72,6 +79,18 @@ class Batch:
         prompts.check_prompts(self._model, {job.prompt for job in self._jobs})
         self._truths = self._find_truths()
         log.info("%s on %s in %s", self._model, self._device, str(self._dtype).removeprefix("torch."))
+
+    def _make_planner(self) -> Planner | None:
+        if self._args.is_vae_st:
+            return None  # what diffusers' own tiling takes is not counted
+        return Planner(
+            architecture=Architecture.of(self._facts.configs, self._dtype, self._device.type),
+            budget=budget_for(self._device, self._args.max_memory),
+            grid=self._grid,
+            settings=self._settings,
+            scale=self._facts.settings.scale,
+            offload=self._args.is_cpu_offload,
+        )
 
     def _check_steps(self) -> None:
         """Settings that hang on the model: windows, and timesteps of its schedule."""
@@ -105,16 +124,13 @@ class Batch:
 
     def print_plan(self) -> int:
         """Say what would be done to each file, from its header; returns the exit code."""
-        say = self._progress(0)
+        say, rate = self._progress(0), matmul_teraflops(self._dtype, self._device) if self._planner else 0.0
         for job, layout in self._layouts.items():
-            info, count = job.info, job.info.frame_count
-            cuts = windows.count_windows(count, layout.window, layout.overlap, self._grid.step) if count else "?"
-            lines = (
-                f"{job.name}: {info.width}x{info.height}, {count or 'unknown number of'} frames",
-                f"    -> {job.target}: {layout.describe()}; {cuts} window(s)",
-            )
-            facts = {"file": job.name, "frames": count, "output": str(job.target), "windows": cuts, **asdict(layout)}
-            say.table("plan", "\n".join(lines), facts)
+            forecasts: list[Forecast | None] = []
+            if jobs.attempt(lambda job=job, into=forecasts: into.append(self._forecast(job)), job.name, self._outcome):
+                is_guess = self._device.type != "cpu"
+                lines = describe_plan(job, layout, self._grid.step, forecasts[0], rate, is_guess=is_guess)
+                say.table("plan", *lines)
         if self._settings.scene_cut == "auto":
             log.info("Scene cuts are found while restoring and are not in this plan: each adds a window or two.")
         return self._outcome.exit_code
@@ -137,6 +153,11 @@ class Batch:
         log.info("%s; results and report.json are in %s", counts, args.output_path)
         progress.event("end", exit_code=code)
         return code
+
+    def _forecast(self, job: Job) -> Forecast | None:
+        """How a file fits; None: with diffusers' own tiling that is not known. Raises OutOfMemoryError."""
+        info = job.info
+        return self._planner.choose(info.height, info.width, info.frame_count) if self._planner else None
 
     def _progress(self, num_files: int) -> Bars:
         if self._rank.index:
@@ -174,10 +195,17 @@ class Batch:
     def _restore(
         self, left: list[Job], report: Report, settings_of: Any, progress: Bars, shared: dict[Job, SharedFile]
     ) -> None:
-        pipe, embeddings = self._load({job.prompt for job in left})
+        attempt, learn = partial(self._attempt, report, progress), partial(self._learn, progress)
+        plans = self._plan(left, attempt, learn, shared)
+        if not plans:
+            return
+        offload = self._args.is_cpu_offload or any(plan.offload for plan in plans.values())
+        pipe, embeddings = self._load({job.prompt for job in plans}, offload=offload)
+        fitting = Fitting(pipe)
 
         def restore(job: Job, **how: Any) -> dict[str, Any]:
             progress.start(job.name, job.info.frame_count)
+            fitting.start(self._layouts[job], plans[job])
             report.started(job.info.path, job.target, settings_of(job))
             facts = restore_video(
                 job.info,
@@ -187,6 +215,7 @@ class Batch:
                 output=self._output,
                 prompt_embedding=embeddings[job.prompt],
                 on_frames=progress.advance,
+                fitting=fitting,
                 **how,
             )
             report.done(job.info.path, facts)
@@ -195,22 +224,40 @@ class Batch:
 
         def windows_of(job: Job, shared: SharedFile) -> None:
             progress.start(job.name, job.info.frame_count)
-            restore_windows(job.info, pipe, self._settings, embeddings[job.prompt], shared, progress.advance)
+            fitting.start(self._layouts[job], plans[job])
+            restore_windows(job.info, pipe, self._settings, embeddings[job.prompt], shared, progress.advance, fitting)
             progress.stop()
 
-        attempt, learn = partial(self._attempt, report, progress), partial(self._learn, progress)
         if not shared:
-            for job in left:
+            for job in plans:
                 learn(job, attempt(job, partial(restore, job)))
             return
         Together(
-            files={job: shared[job] for job in left},
+            files={job: shared[job] for job in plans},
             long=long_jobs(self._jobs, self._settings.window, self._rank.size),
             attempt=attempt,
             restore=restore,
             restore_windows=windows_of,
             learn=learn,
         ).run()
+
+    def _plan(
+        self, left: list[Job], attempt: Any, learn: Callable[[Job, dict[str, Any]], None], shared: dict[Job, SharedFile]
+    ) -> dict[Job, Plan]:
+        """Plans for the files that fit; the others have failed, before anything slow."""
+        plans: dict[Job, Plan] = {}
+
+        def plan(job: Job) -> None:
+            forecast = self._forecast(job)
+            plans[job] = forecast.plan if forecast else Plan(offload=self._args.is_cpu_offload)
+
+        for job in left:
+            result = attempt(job, partial(plan, job))
+            if "error" in result:
+                learn(job, result)
+                if shared:
+                    shared[job].settle(result, done=False)
+        return plans
 
     def _attempt(
         self, report: Report, progress: Bars, job: Job, work: Callable[[], dict[str, Any] | None]
@@ -247,19 +294,19 @@ class Batch:
     def _finished(self) -> list[Job]:
         return [job for job in self._jobs if job.name in (*self._outcome.done, *self._outcome.skipped)]
 
-    def _load(self, wanted: set[str]) -> tuple[Pipeline, dict[str, Tensor]]:
+    def _load(self, wanted: set[str], *, offload: bool) -> tuple[Pipeline, dict[str, Tensor]]:
         disable_progress_bar()  # of the parts of a model; the files have their own
         model = pipelines.find_model(self._args.model_path)
         embeddings = pipelines.embeddings_of(model, wanted)  # first: a text encoder is gone again before the rest comes
-        pipe = pipelines.load_pipeline(model, self._dtype, "cpu" if self._args.is_cpu_offload else self._device)
+        pipe = pipelines.load_pipeline(model, self._dtype, "cpu" if offload else self._device)
         if self._lora:
             fuse_lora(pipe, self._lora, self._args.lora_scale)
         if self._args.is_vae_st:
             pipe.vae.enable_slicing()
             pipe.vae.enable_tiling()
-        if self._args.is_cpu_offload:
+        if offload:
             with memory.naming_memory("the VAE", "a smaller model"):
-                pipe.enable_model_cpu_offload(device=self._device)
+                offload_transformer(pipe, self._device)
         return pipe, embeddings
 
     def _shared_identity(self) -> dict[str, Any]:

@@ -10,10 +10,6 @@ from torch import Tensor
 
 from vsr import vae as fast
 
-UNTILED_PIXELS = 1_500_000
-"""Largest output frame that is restored whole by default. Larger ones decode too, but need more memory than most cards
-have; with --is_vae_st frames of any size go to the VAE, which then tiles them itself."""
-
 
 def encode(
     vae: AutoencoderKLCogVideoX,

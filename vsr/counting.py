@@ -52,7 +52,7 @@ class PeakBytes(TorchDispatchMode):
 class Count(PeakBytes):
     """The same on the meta device, with ``flops``, and apart from it what is asked for in host memory.
 
-    ``host`` is the bytes of tensors made for the host; ``peak`` counts all of them, ``device_peak`` only the others.
+    ``peak`` counts all tensors, ``device_peak`` those that are not for the host; ``host`` is the bytes of the latter.
     """
 
     def __init__(self, there_before: Iterable[Tensor]) -> None:

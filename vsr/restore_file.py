@@ -14,7 +14,9 @@ from torch import Tensor
 
 from vsr import memory
 from vsr.errors import UsageError
+from vsr.fitting import Fitting
 from vsr.jobs import refuse_replacing_a_source
+from vsr.plans import LESS
 from vsr.restore import Pipeline, restore_frames
 from vsr.settings import RestoreSettings, make_layout
 from vsr.stages import WriteBehind, prefetch
@@ -22,8 +24,6 @@ from vsr.video_io import FrameWriter, OutputOptions, VideoInfo, open_writer, pro
 
 QUEUE = 8
 """Frames that wait between two stages at most."""
-
-LESS = "a smaller --tile_size_hw, a smaller --chunk_len, --is_vae_st or --is_cpu_offload"
 
 
 def restore_video(
@@ -36,6 +36,7 @@ def restore_video(
     prompt_embedding: Tensor | None = None,
     on_frames: Callable[[int], None] | None = None,
     restored: Callable[[int, list[np.ndarray]], Tensor] | None = None,
+    fitting: Fitting | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
     """Restore a video file, a folder of frames or an image, as a stream: memory does not depend on the length.
@@ -48,10 +49,11 @@ def restore_video(
         prompt_embedding: (1, L, D); None: the empty prompt.
         on_frames: called with the number of frames that became final, again and again.
         restored: where windows come from that are restored already, see `vsr.restore.restore_frames`.
+        fitting: the pipeline with what is known of the memory it needs; None: that is found out when it runs out.
         fields: of the settings, if these are not given whole: scale=4, size=(1920, 1080), short_side=1080, and so on.
 
     Returns:
-        A report that JSON can hold: source, output, frames, sizes, windows, seconds, peak memory, notes.
+        A report that JSON can hold: source, output, frames, sizes, windows, plan, seconds, peak memory, notes.
 
     Raises:
         InputError, EncoderError, OutOfMemoryError, UsageError: see `vsr.errors`.
@@ -69,8 +71,9 @@ def restore_video(
         if on_frames:
             on_frames(num_frames)
 
-    how = {"settings": settings, "prompt_embedding": prompt_embedding, "on_window": note_window, "restored": restored}
-    restore = partial(restore_frames, pipe, **how)
+    fitting = fitting or Fitting(pipe)
+    restored = restored or partial(fitting.restore_window, settings, prompt_embedding)
+    restore = partial(restore_frames, pipe, settings=settings, on_window=note_window, restored=restored)
     height, width = layout.size
     memory.reset_peak(device)
     with (
@@ -86,16 +89,17 @@ def restore_video(
         "output_size": [width, height],
         "windows": len(windows),
         "tile_size": [layout.tile[1], layout.tile[0]],
+        "plan": fitting.plan_of(layout).describe(),
         "seconds": clock.summary(),
         "peak_memory_gb": memory.peak_gigabytes(device),
-        "notes": [*info.warnings, *writer.notes],
+        "notes": [*info.warnings, *writer.notes, *fitting.take_notes()],
     }
 
 
 def naming_less(info: VideoInfo, pipe: Pipeline, settings: RestoreSettings) -> AbstractContextManager[None]:
-    """Out of memory inside is told with the size of a window and with the settings that make it smaller."""
+    """Out of memory inside is told with the size of a window and with what needs less; all plans have been tried."""
     layout = make_layout(settings, pipe.grid, info.height, info.width, pipe.config.scale)
-    what = f"a window of {settings.window or 'all'} frames in tiles of {layout.describe_tile()}"
+    what = f"a window of {settings.window or 'all'} frames in tiles of {layout.describe_tile()}, even cut smaller,"
     return memory.naming_memory(what, LESS)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from vsr.fitting import Fitting
 from vsr.jobs import Job
-from vsr.restore import Pipeline, RestoreSettings, cut_clip, restore_window
+from vsr.restore import Pipeline, RestoreSettings, cut_clip
 from vsr.restore_file import QUEUE, naming_less, pixels_of
 from vsr.shared_file import SharedFile
 from vsr.stages import prefetch
@@ -44,14 +45,18 @@ def restore_windows(
     prompt_embedding: Tensor | None,
     shared: SharedFile,
     on_frames: Callable[[int], None],
+    fitting: Fitting | None = None,
 ) -> None:
-    """Read a file once and restore those of its windows that nobody has restored or is restoring."""
-    number = -1
+    """Read a file once and restore those of its windows that nobody has restored or is restoring.
+
+    ``fitting``: as in `vsr.restore_file.restore_video`.
+    """
+    number, fitting = -1, fitting or Fitting(pipe)
     with naming_less(info, pipe, settings), closing(prefetch(pixels_of(info), QUEUE)) as pixels:
         for number, (_, window) in enumerate(cut_clip(pixels, settings, pipe.grid)):
             with shared.claim_window(number) as mine:
                 if mine:
-                    shared.store(number, restore_window(pipe, settings, prompt_embedding, number, window.frames))
+                    shared.store(number, fitting.restore_window(settings, prompt_embedding, number, window.frames))
             on_frames(window.advance)
     shared.seen(number + 1)
 

@@ -58,6 +58,8 @@ class ModelFacts:
     """What it was trained for."""
     num_timesteps: int
     """Timesteps of its schedule."""
+    configs: dict[str, dict[str, Any]]
+    """Configurations of its parts by their names."""
 
 
 def load_pipeline(
@@ -161,8 +163,8 @@ def inspect(folder: Path) -> ModelFacts:
         raise ModelError(f"{folder}: the configuration makes no sense: {error}") from error
     if max(settings.timestep, settings.noise_step) >= steps:
         raise ModelError(f"{folder / INDEX}: a timestep is not below the {steps} of the schedule")
-    grid = Grid(multiple=multiple, step=codec.frame_step(vae), max_pixels=settings.max_pixels or codec.UNTILED_PIXELS)
-    return ModelFacts(grid=grid, settings=settings, num_timesteps=steps)
+    grid = Grid(multiple=multiple, step=codec.frame_step(vae), max_pixels=settings.max_pixels)
+    return ModelFacts(grid=grid, settings=settings, num_timesteps=steps, configs=configs)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

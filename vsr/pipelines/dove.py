@@ -82,6 +82,8 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         """(1, L, D) of the empty prompt."""
         self.vae_memory = Memory()
         """How much of the VAE's activations to hold at once."""
+        self.transformer_offloaded = False
+        """Its weights wait in host memory; set by `vsr.offload.offload_transformer`."""
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> "DOVEPipeline":
@@ -107,8 +109,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
     def grid(self) -> Grid:
         """The sizes that `restore` takes; CogVideoX: multiples of 16 pixels, 8k+1 frames."""
         multiple = codec.spatial_factor(self.vae) * self.transformer.config.patch_size
-        of_vae = None if self.vae.use_tiling else codec.UNTILED_PIXELS
-        return Grid(multiple=multiple, step=codec.frame_step(self.vae), max_pixels=self.config.max_pixels or of_vae)
+        return Grid(multiple=multiple, step=codec.frame_step(self.vae), max_pixels=self.config.max_pixels)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pixels (B, 3, F, H, W) in [-1, 1] to scaled latents (B, C, f, h, w)."""

@@ -25,7 +25,7 @@ class PipelineSettings:
     "float32" is exact."""
     max_pixels: int | None = None
     """Largest output frame that is restored whole; larger ones are cut into tiles. For models that were trained on
-    small crops. None: as large as the VAE takes."""
+    small crops. None: no bound."""
 
     def __post_init__(self) -> None:
         self._check_choice("upscale_mode", UPSCALE_MODES)

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vsr.vae.precision import arithmetic_dtype
-from vsr.vae.statistics import block_rows, group_statistics
+from vsr.vae.statistics import block_rows, group_statistics, standing_for_all
 
 
 def norm_silu(norm: nn.Module, x: Tensor, z: Tensor | None) -> Tensor:
@@ -72,7 +72,8 @@ def write_norm_silu(modulation: Modulation, x: Tensor, out: Tensor, top: int = 0
     scale, shift, repeats = modulation.scale, modulation.shift, modulation.repeats
     for latent, frames in enumerate(_frames_of_latents(x.shape[1], scale.shape[1])):
         step = block_rows(x[:, frames, :1].numel(), x.device)
-        for pixels, latents in _rows_of_latents(top, top + x.shape[2], repeats, step):
+        rows = _rows_of_latents(top, top + x.shape[2], repeats, step)
+        for pixels, latents in standing_for_all(rows, x.device):
             a, b = (_rows_of_pixels(v[:, latent, latents], x.shape[3]) for v in (scale, shift))
             here = slice(pixels.start - top, pixels.stop - top)
             source, target = (v[:, frames, here].unflatten(2, (a.shape[2], -1)) for v in (x, out))

@@ -1,6 +1,9 @@
 """Mean and deviation of the groups of a GroupNorm over channels-last activations, in one pass over memory."""
 
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,11 +13,22 @@ CACHED_ELEMENTS = 1 << 18
 BLOCK_ELEMENTS = 1 << 24
 """The same for other devices: enough to fill a GPU, too little to show in its memory."""
 
+COUNTED_FOR = ContextVar("counted_for", default="cuda")
+"""The type of device that tensors on the meta device stand for, while memory is counted."""
+
+T = TypeVar("T")
+
 
 def block_rows(row_elements: int, device: torch.device) -> int:
     """How many rows to work on at once."""
-    elements = CACHED_ELEMENTS if device.type == "cpu" else BLOCK_ELEMENTS
+    kind = COUNTED_FOR.get() if device.type == "meta" else device.type
+    elements = CACHED_ELEMENTS if kind == "cpu" else BLOCK_ELEMENTS
     return max(1, elements // row_elements)
+
+
+def standing_for_all(blocks: Iterable[T], device: torch.device) -> Iterable[T]:
+    """The blocks; on the meta device, where there are no numbers, the first: it takes as much memory as any."""
+    return islice(blocks, 1) if device.type == "meta" else blocks
 
 
 def group_statistics(strips: Iterable[Tensor], num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
@@ -46,5 +60,6 @@ def group_statistics(strips: Iterable[Tensor], num_groups: int, eps: float) -> t
 def _blocks(strips: Iterable[Tensor]) -> Iterator[Tensor]:
     """Rows of pixels (B, rows, W, C), few enough to work on at once."""
     for strip in strips:
-        for frame in strip.unbind(1):
-            yield from frame.split(block_rows(frame[:, :1].numel(), frame.device), dim=1)
+        for frame in standing_for_all(strip.unbind(1), strip.device):
+            blocks = frame.split(block_rows(frame[:, :1].numel(), frame.device), dim=1)
+            yield from standing_for_all(blocks, frame.device)
