@@ -137,7 +137,7 @@ class Planner:
         """Of the output size, in float32, while the networks run."""
         whole = self._window(layout, frames)
         before = whole if frames is None or frames > whole else 0  # the result of the window before
-        parts = 2 * whole if window < whole else 0  # of a window that is cut again, and what is put together from them
+        parts = whole + window if window < whole else 0  # finished ones of a window that is cut again, and the last
         return 2 * window + before + parts  # of this window what goes in and what comes out
 
     def _on_device(self, stage: str, cost: Cost, plan: Plan, known: Weights) -> int:
