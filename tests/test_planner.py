@@ -86,8 +86,8 @@ def test_the_order_of_plans_changes_pixels_last():
     assert plans[:4] == [
         Plan(),
         Plan(strip_rows=16),
-        Plan(strip_rows=16, host_caches=True),
-        Plan(strip_rows=16, host_caches=True, offload=True),
+        Plan(strip_rows=16, offload=True),
+        Plan(strip_rows=16, offload=True, host_caches=True),
     ]
     assert [(plan.window, plan.tile) for plan in plans[4:9]] == [
         (17, None),

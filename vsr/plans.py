@@ -19,10 +19,10 @@ class Plan:
 
     strip_rows: int | None = None
     """Rows that a layer of the VAE works on at once; None: all."""
-    host_caches: bool = False
-    """What the VAE's convolutions keep for their next batch of frames waits in host memory."""
     offload: bool = False
     """The transformer's weights wait in host memory."""
+    host_caches: bool = False
+    """What the VAE's convolutions keep for their next batch of frames waits in host memory."""
     window: int | None = None
     """A window is cut again into windows of so many frames; None: it is not."""
     tile: tuple[int, int] | None = None
@@ -39,14 +39,14 @@ class Plan:
     def position(self) -> tuple:
         """Among the plans for one file, those later in the order have a larger one."""
         tile, window = (-math.prod(self.tile) if self.tile else -math.inf), -(self.window or math.inf)
-        return tile, window, self.offload, self.host_caches, self.strip_rows is not None
+        return tile, window, self.host_caches, self.offload, self.strip_rows is not None
 
     def describe(self) -> str:
         """One line for people."""
         parts = [
             f"the VAE in strips of {self.strip_rows} rows" if self.strip_rows else "",
-            "what its convolutions keep in host memory" if self.host_caches else "",
             "the transformer in host memory" if self.offload else "",
+            "what the VAE's convolutions keep in host memory" if self.host_caches else "",
             f"windows of {self.window} frames" if self.window else "",
             f"tiles of at most {self.tile[1]}x{self.tile[0]}" if self.tile else "",
         ]
@@ -90,10 +90,10 @@ class Ladder:
         """The next smaller plan; None: there is none."""
         if self.has_strips and not plan.strip_rows:
             return replace(plan, strip_rows=self._strip_rows(plan))
+        if self.spills and not plan.offload:
+            return replace(plan, offload=True)  # once a window; the caches travel with every batch of frames
         if self.spills and not plan.host_caches:
             return replace(plan, host_caches=True)
-        if self.spills and not plan.offload:
-            return replace(plan, offload=True)
         frames = plan.window or self.frames
         if frames > self.step + 1:
             return replace(plan, window=self.step * max((frames - 1) // self.step // 2, 1) + 1)

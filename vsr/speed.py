@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-SHARES = {"encode": 0.3, "denoise": 0.3, "decode": 0.3}
-"""Of the rate of large matrix products, what each stage reaches. TODO"""
+SHARES = {"encode": 0.59, "denoise": 0.50, "decode": 0.75}
+"""Of the rate of large matrix products, what each stage reaches.
+
+One run of ``python -m benchmarks.shares``: a toy model, float32, one thread of an AMD EPYC that had other work.
+Nothing has been measured on a GPU."""
 
 
 def matmul_teraflops(
