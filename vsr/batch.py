@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
@@ -201,7 +202,7 @@ class Batch:
             return
         offload = self._args.is_cpu_offload or any(plan.offload for plan in plans.values())
         pipe, embeddings = self._load({job.prompt for job in plans}, offload=offload)
-        fitting = Fitting(pipe)
+        fitting, notes = Fitting(pipe), defaultdict(list)
 
         def restore(job: Job, **how: Any) -> dict[str, Any]:
             progress.start(job.name, job.info.frame_count)
@@ -218,6 +219,7 @@ class Batch:
                 fitting=fitting,
                 **how,
             )
+            facts["notes"] = list(dict.fromkeys([*notes[job], *facts["notes"]]))
             report.done(job.info.path, facts)
             progress.done(facts)
             return facts
@@ -226,6 +228,7 @@ class Batch:
             progress.start(job.name, job.info.frame_count)
             fitting.start(self._layouts[job], plans[job])
             restore_windows(job.info, pipe, self._settings, embeddings[job.prompt], shared, progress.advance, fitting)
+            notes[job] += fitting.take_notes()
             progress.stop()
 
         if not shared:

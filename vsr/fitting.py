@@ -39,7 +39,7 @@ class Fitting:
 
     def start(self, layout: Layout, plan: Plan) -> None:
         """Begin a file with ``plan``, or with a smaller one that was found necessary already."""
-        self._planned[layout.tile] = plan
+        self._planned[layout.tile], self._notes = plan, []
         plan = self.plan_of(layout)
         if plan != Plan(offload=self._is_offloaded):
             self._note(f"planned: {plan.describe()}", logging.WARNING if plan.kind == "tiled" else logging.INFO)
@@ -51,7 +51,7 @@ class Fitting:
         return replace(plan, offload=plan.offload or self._is_offloaded)
 
     def take_notes(self) -> list[str]:
-        """What has changed since this was last asked."""
+        """What there is to say about the file since it began, or since this was last asked."""
         notes, self._notes = self._notes, []
         return notes
 

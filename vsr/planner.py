@@ -61,13 +61,16 @@ class Planner:
         Raises:
             OutOfMemoryError: none fits.
         """
-        least = None
-        for plan in self._ladder(height, width, frames):
+        plans = list(self._ladder(height, width, frames))
+        least: Forecast | None = None
+        for plan in plans:
             forecast = self.forecast(plan, height, width, frames)
             if self.budget.holds(forecast.device, forecast.host):
                 return forecast
-            if least is None or forecast.device < least.device:
-                least = forecast
+            if least is None:  # counting every plan takes a while: first whether the smallest could do
+                least = self.forecast(plans[-1], height, width, frames)
+                if not self.budget.holds(least.device, 0):
+                    break
         raise OutOfMemoryError(
             f"frames of {width}x{height} do not fit: even with {least.plan.describe()} they need "
             f"{_gigabytes(least.device)} on the device and {_gigabytes(least.host)} beside it, and there are "
