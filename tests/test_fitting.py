@@ -131,6 +131,13 @@ def test_the_offloaded_transformer_is_where_it_is_needed():
     assert other.transformer.transformer_blocks[0]._diffusers_hook is not None
 
 
+def test_a_transformer_that_diffusers_offloads_already_is_left_alone():
+    pipe = random_pipeline()
+    pipe.enable_model_cpu_offload(device="cpu")
+    layout = make_layout(RestoreSettings(scale=1), pipe.grid, 32, 32, 4)
+    assert Fitting(pipe).plan_of(layout) == Plan(offload=True)
+
+
 def test_a_plan_offloads_for_good_and_leaves_the_memory_of_the_vae_as_it_was():
     pipe = random_pipeline()
     settings, frames = RestoreSettings(scale=1), list(numbered_clip(9, 32, 32))

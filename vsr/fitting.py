@@ -77,7 +77,8 @@ class Fitting:
 
     @property
     def _is_offloaded(self) -> bool:
-        return getattr(self._pipe, "transformer_offloaded", False)
+        by_diffusers = getattr(self._pipe, "_all_hooks", None)  # of enable_model_cpu_offload
+        return bool(by_diffusers) or getattr(self._pipe, "transformer_offloaded", False)
 
     @contextmanager
     def _as_planned(self, plan: Plan) -> Iterator[None]:
