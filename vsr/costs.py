@@ -6,7 +6,7 @@ first two batches of frames of the VAE for those that follow.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
@@ -17,7 +17,7 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from torch import Tensor, nn
 
 from vsr import codec, denoiser
-from vsr.counting import Count
+from vsr.counting import Count, FusedAttention
 from vsr.errors import ModelError
 from vsr.vae import Memory
 from vsr.vae.statistics import COUNTED_FOR
@@ -149,11 +149,16 @@ def _count_transformer(architecture: Architecture, layers: int, frames: int, hei
 def _count(architecture: Architecture, network: nn.Module, call: Callable[[], Tensor], *given: Tensor) -> Cost:
     token = COUNTED_FOR.set(architecture.device)
     try:
-        with Count([*given, *network.parameters(), *network.buffers()]) as count:
+        with Count([*given, *network.parameters(), *network.buffers()]) as count, _attention(network, count):
             call()
     finally:
         COUNTED_FOR.reset(token)
     return Cost(bytes=count.peak, bytes_with_host_caches=count.device_peak, cache_bytes=count.host, flops=count.flops)
+
+
+def _attention(network: nn.Module, count: Count) -> AbstractContextManager:
+    """Only where there is any: it slows every operation."""
+    return FusedAttention(count) if isinstance(network, CogVideoXTransformer3DModel) else nullcontext()
 
 
 def _latents(vae: AutoencoderKLCogVideoX, frames: int, height: int, width: int) -> Tensor:

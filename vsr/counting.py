@@ -58,16 +58,6 @@ class Count(PeakBytes):
     def __init__(self, there_before: Iterable[Tensor]) -> None:
         super().__init__(there_before)
         self.flops, self.host, self.device_peak = 0, 0, 0
-        self._attention = _FusedAttention()
-
-    def __enter__(self) -> "Count":
-        self._attention.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._attention.__exit__(*error)
-        self.flops += self._attention.flops
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, before = kwargs or {}, self.alive
@@ -82,17 +72,21 @@ class Count(PeakBytes):
         return result
 
 
-class _FusedAttention(TorchFunctionMode):
-    """Attention without its n x n scores, as real devices compute it; on the meta device torch would make them."""
+class FusedAttention(TorchFunctionMode):
+    """Attention without its n x n scores, as real devices compute it; on the meta device torch would make them.
 
-    def __init__(self) -> None:
+    Args:
+        count: gets its operations.
+    """
+
+    def __init__(self, count: Count) -> None:
         super().__init__()
-        self.flops = 0
+        self._count = count
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         query, key, _ = args
         batch, heads, length, width = query.shape
-        self.flops += 4 * batch * heads * length * key.shape[2] * width
+        self._count.flops += 4 * batch * heads * length * key.shape[2] * width
         return query.new_empty(batch, length, heads, width).transpose(1, 2)

@@ -62,15 +62,11 @@ class Planner:
             OutOfMemoryError: none fits.
         """
         plans = list(self._ladder(height, width, frames))
-        least: Forecast | None = None
-        for plan in plans:
+        for plan in plans if self._weights_fit() else []:  # counting all takes a while
             forecast = self.forecast(plan, height, width, frames)
             if self.budget.holds(forecast.device, forecast.host):
                 return forecast
-            if least is None:  # counting every plan takes a while: first whether the smallest could do
-                least = self.forecast(plans[-1], height, width, frames)
-                if not self.budget.holds(least.device, 0):
-                    break
+        least = self.forecast(plans[-1], height, width, frames)
         raise OutOfMemoryError(
             f"frames of {width}x{height} do not fit: even with {least.plan.describe()} they need "
             f"{_gigabytes(least.device)} on the device and {_gigabytes(least.host)} beside it, and there are "
@@ -114,6 +110,12 @@ class Planner:
         shorter = replace(self.settings, window=plan.window, overlap=None)
         overlap = shorter.checked_overlap(self.grid)
         return count * windows.count_windows(whole, plan.window, overlap, self.grid.step)
+
+    def _weights_fit(self) -> bool:
+        """Whether the device has room for them, with or without a host that keeps them."""
+        known = weights(self.architecture)
+        held = known.outside + BLOCKS_HELD * known.block if self.architecture.device == "cuda" else known.transformer
+        return self.budget.holds(known.vae + held, 0)
 
     def _stages(self, plan: Plan, layout: Layout, window: int) -> dict[str, Cost]:
         size = (self.architecture, window, *layout.tile)
