@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
+from vsr.vae.statistics import kind_of
+
 
 def arithmetic_dtype(x: Tensor) -> torch.dtype:
     """The dtype of ``x``; float32 on CPUs for whose 16-bit convolutions oneDNN has no kernel.
 
     torch's own kernel, that would step in, is up to two hundred times slower than a float32 convolution.
     """
-    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if kind_of(x.device) != "cpu" or not torch.backends.mkldnn.is_available():
         return x.dtype
     known = {
         torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,

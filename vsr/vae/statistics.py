@@ -19,10 +19,14 @@ COUNTED_FOR = ContextVar("counted_for", default="cuda")
 T = TypeVar("T")
 
 
+def kind_of(device: torch.device) -> str:
+    """The type of a device; of the meta device, of that which it stands for."""
+    return COUNTED_FOR.get() if device.type == "meta" else device.type
+
+
 def block_rows(row_elements: int, device: torch.device) -> int:
     """How many rows to work on at once."""
-    kind = COUNTED_FOR.get() if device.type == "meta" else device.type
-    elements = CACHED_ELEMENTS if kind == "cpu" else BLOCK_ELEMENTS
+    elements = CACHED_ELEMENTS if kind_of(device) == "cpu" else BLOCK_ELEMENTS
     return max(1, elements // row_elements)
 
 
