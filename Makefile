@@ -13,8 +13,9 @@ INSTALLED := $(VENV)/installed
 demo: $(INSTALLED)
 	$(BIN)/python -m finetune.scripts.demo
 
+# One process a core and one thread each: the networks of the tests are too small for more.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.restore --output results/benchmark
