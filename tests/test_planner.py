@@ -124,9 +124,12 @@ def test_the_first_plan_that_fits_is_chosen_and_each_costs_less_than_the_one_bef
 
 
 def test_what_cannot_fit_says_what_it_needs_and_what_there_is():
-    planner = planner_for(random_pipeline(), budget=Budget(device=1000))
-    with pytest.raises(OutOfMemoryError, match=r"128x96 do not fit.*GB.*--upscale"):
-        planner.choose(96, 128, 9)
+    budget = Budget(device=1000, host=1000)
+    words = {"cpu": r"need [\d.]+ GB, and", "cuda": r"need [\d.]+ GB on the device and [\d.]+ GB beside"}
+    for device, needs in words.items():
+        planner = planner_for(random_pipeline(), device, budget)
+        with pytest.raises(OutOfMemoryError, match=f"128x96 do not fit.*{needs}.*--upscale"):
+            planner.choose(96, 128, 9)
 
 
 def test_operations_grow_with_layers_frames_and_windows():

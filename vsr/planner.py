@@ -69,9 +69,14 @@ class Planner:
         least = self.forecast(plans[-1], height, width, frames)
         raise OutOfMemoryError(
             f"frames of {width}x{height} do not fit: even with {least.plan.describe()} they need "
-            f"{_gigabytes(least.device)} on the device and {_gigabytes(least.host)} beside it, and there are "
-            f"{_gigabytes(self.budget.device)} and {_gigabytes(self.budget.host)} for tensors; use {LESS}"
+            f"{self._amounts(least.device, least.host)}, and for tensors there are "
+            f"{self._amounts(self.budget.device, self.budget.host)}; use {LESS}"
         )
+
+    def _amounts(self, device: int | None, host: int | None) -> str:
+        if self.architecture.device == "cpu":
+            return _gigabytes(device)
+        return f"{_gigabytes(device)} on the device and {_gigabytes(host)} beside it"
 
     def forecast(self, plan: Plan, height: int, width: int, frames: int | None) -> Forecast:
         """What frames of ``height`` x ``width`` take with a plan; see `choose`."""
