@@ -44,6 +44,7 @@ def peak_gigabytes(frames: int, height: int, width: int, batch: int, *, temporal
         transformer = CogVideoXTransformer3DModel(**TRANSFORMER).to(torch.bfloat16)
         x = torch.empty(batch, 3, frames, height, width)
         embedding = torch.empty(1, 226, 4096, dtype=torch.bfloat16)
+    vae.enable_gradient_checkpointing()
     transformer.enable_gradient_checkpointing()
     pipe = DOVEPipeline(vae, transformer, CogVideoXDPMScheduler(prediction_type="v_prediction"))
     pipe.prompt_embedding = embedding

@@ -51,7 +51,7 @@ class TrainConfig:
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Of the forward pass; trained weights are float32 in each case."""
     gradient_checkpointing: bool = True
-    """Compute activations of the transformer twice instead of keeping them."""
+    """Compute activations that gradients flow through twice instead of keeping them."""
     lora: LoraConfig | None = None
     """None: full fine-tuning."""
     ema_decay: float | None = None

@@ -139,14 +139,13 @@ def build_method(recipe: Recipe, device: torch.device) -> Method:
     config, dtype = recipe.train, DTYPES[recipe.train.precision]
     pipe = load_pipeline(recipe.init_from, torch.float32, "cpu")
     pipe.register_to_config(**pipeline_settings(recipe))
+    if config.gradient_checkpointing:
+        pipe.vae.enable_gradient_checkpointing()
+        pipe.transformer.enable_gradient_checkpointing()
     if recipe.method == "vae":
-        if config.gradient_checkpointing:
-            pipe.vae.enable_gradient_checkpointing()
         return VAE(pipe, kl_weight=recipe.vae.kl_weight, seed=config.seed)
     pipe.vae.requires_grad_(False).eval().to(device, dtype)
     make_trainable(pipe.transformer, config.lora, dtype)
-    if config.gradient_checkpointing:
-        pipe.transformer.enable_gradient_checkpointing()
     if recipe.method == "dove_latent":
         return DOVELatent(pipe)
     loss = recipe.loss

@@ -1,4 +1,4 @@
-"""The VAE of the small model: free of paths, what the script builds, and as good as its card says."""
+"""The small model: what the script builds, free of paths, and as good as its card says; the demo that runs it."""
 
 import json
 import re
@@ -7,43 +7,97 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLCogVideoX
 
 from benchmarks.reconstruction import over_all, reconstruction_psnr
-from finetune.scripts import make_held_out
-from finetune.scripts.tiny_model import small_vae
-from vsr import codec
+from finetune.scripts import demo, make_held_out
+from finetune.scripts.make_demo import degrade
+from finetune.scripts.tiny_model import untrained_pipeline
+from tests.media import clip
+from vsr import codec, load_pipeline
+from vsr.frames import to_lq
 
 FOLDER = Path(__file__).parents[1] / "pretrained_models" / "tiny"
 CLIP = "coffee_0"
 
 
 @pytest.fixture(scope="module")
-def vae():
-    return AutoencoderKLCogVideoX.from_pretrained(FOLDER / "vae", dtype=torch.float32).eval()
+def pipe():
+    return load_pipeline(FOLDER, torch.float32, "cpu")
 
 
-def test_it_is_what_the_script_builds_and_names_no_path(vae):
-    assert {k: v.shape for k, v in vae.state_dict().items()} == {
-        k: v.shape for k, v in small_vae().state_dict().items()
-    }
-    config = (FOLDER / "vae" / "config.json").read_text()
-    assert "_name_or_path" not in json.loads(config)
-    assert not re.search(r'"/|\.\./', config)
-
-
-def test_a_score_of_the_card(vae):
+@pytest.fixture(scope="module")
+def x_gt():
     shot = next(shot for shot in make_held_out.shots() if shot.name == CLIP)
-    psnr = reconstruction_psnr(vae, list(shot.frames(make_held_out.SIZE, make_held_out.FRAMES)))
-    row = re.search(rf"\| {CLIP} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", (FOLDER / "README.md").read_text())
+    return shot.frames(make_held_out.SIZE, make_held_out.FRAMES), shot.generator()
+
+
+def row_of(table: str) -> list[float]:
+    """The numbers of the clip's row below the first heading that holds ``table``."""
+    card = (FOLDER / "README.md").read_text()
+    row = re.search(rf"\| {CLIP} \|(.*)", card[card.index(table) :])[1]
+    return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", row)]
+
+
+def test_it_is_what_the_script_builds(pipe):
+    built = untrained_pipeline()
+    for part in ("vae", "transformer"):
+        shapes = [{k: v.shape for k, v in getattr(p, part).state_dict().items()} for p in (pipe, built)]
+        assert shapes[0] == shapes[1]
+    assert pipe.grid == built.grid
+
+
+def test_it_is_small_and_names_no_path():
+    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 12e6
+    assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+    for config in FOLDER.rglob("*.json"):
+        assert "_name_or_path" not in json.loads(config.read_text())
+        assert not re.search(r'"/|\.\./', config.read_text())
+
+
+def test_the_vae_is_as_good_as_the_card_says(pipe, x_gt):
+    psnr = reconstruction_psnr(pipe.vae, list(x_gt[0]))
     measured = [over_all(psnr), psnr[0].item(), psnr[-1].item()]
-    stated = [float(number) for number in row.groups()]
-    assert measured == pytest.approx(stated, abs=0.2)  # those went through a file
+    assert measured == pytest.approx(row_of("first frame"), abs=0.2)  # those went through a file
     assert psnr.max() - psnr.min() < 1  # it does not drift: its first training had been on three frames
 
 
+def test_it_restores_as_well_as_the_card_says(pipe, x_gt):
+    frames, generator = x_gt
+    x_lq = degrade(frames, generator)
+    size = frames.shape[1:3]
+    bicubic = (to_lq(list(x_lq), size, size, "bicubic")[0].movedim(0, -1).numpy() * 127.5 + 127.5).round()
+    restored = pipe(x_lq).frames
+    psnr = [
+        np.mean(
+            [10 * np.log10(255**2 / np.mean((f.astype(float) - g) ** 2)) for f, g in zip(clip, frames, strict=True)]
+        )
+        for clip in (bicubic, restored)
+    ]
+    assert psnr == pytest.approx(row_of("shift of red")[:2], abs=0.2)
+    assert psnr[1] > psnr[0]
+    colours = [clip.mean(axis=(0, 1, 2)) for clip in (restored, frames)]
+    assert np.abs(colours[0] - colours[1]).max() < 2
+    unsteady = [np.abs(np.diff(clip.astype(float) - frames, axis=0)).mean() for clip in (bicubic, restored)]
+    assert unsteady[1] < unsteady[0]
+
+
 @torch.no_grad()
-def test_the_scaling_factor_is_that_of_this_vae(vae):
-    x = torch.from_numpy(np.stack(make_held_out.shots()[0].frames(make_held_out.SIZE, 3)))
-    z = codec.encode(vae, x.movedim(3, 0)[None].float() / 127.5 - 1)
+def test_the_scaling_factor_is_that_of_this_vae(pipe, x_gt):
+    x = torch.from_numpy(x_gt[0][:3])
+    z = codec.encode(pipe.vae, x.movedim(3, 0)[None].float() / 127.5 - 1)
     assert 0.8 < z.square().mean().sqrt() < 1.25
+
+
+def test_the_demo_says_where_its_results_are(tmp_path, monkeypatch, capsys):
+    for folder, size in (("LQ-Video", "32x24"), ("GT-Video", "128x96")):
+        (tmp_path / folder).mkdir()
+        clip(tmp_path / folder / "clip.mp4", size=size)
+    monkeypatch.setattr(demo, "DEMO", tmp_path)
+    output = tmp_path / "out"
+    assert demo.main([f"--output_path={output}", f"--model_path={FOLDER}"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"PSNR.*SSIM.*frame difference", said)
+    for place in (f"{output}/compare/*.png", f"{output}/compare/*.mp4", f"{output}/*.mp4"):
+        assert place in said
+        assert list(tmp_path.glob(str(Path(place).relative_to(tmp_path))))

@@ -40,7 +40,6 @@ class DOVEPixel(Method):
         self._weights = {"perceptual_weight": perceptual_weight, "frame_weight": frame_weight}
         self.networks = {"student": pipe.transformer}
         self.phases = (Phase("pixel", ("student",), self.loss),)
-        pipe.vae.enable_gradient_checkpointing()
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The refinement loss of the restored pixels."""

@@ -8,39 +8,35 @@ import sys
 from pathlib import Path
 
 import inference_script
-from finetune.scripts.random_model import random_pipeline
 from vsr.memory import keep_freed_memory
 
 DEMO = Path("datasets/demo")
 SMALL_MODEL = Path("pretrained_models/tiny")
-RANDOM_MODEL = Path("results/random_model")
 
-UNTRAINED = """
-NOTE: of the small model only the VAE is trained yet, so the demo ran a RANDOMLY INITIALISED one. It shows that
-everything works from file to file; the restored pictures are noise and their scores mean nothing.
-"""
+WHAT_TO_SEE = """
+Look at these first:
+  {output}/compare/*.png   one frame of each clip: bicubic | restored | ground truth
+  {output}/compare/*.mp4   the same as videos, side by side
+  {output}/*.mp4           the restored videos
+
+Your own videos with this small model (its card, {model}/README.md, says what to expect):
+  python inference_script.py --input_dir YOUR_VIDEOS --model_path {model} --output_path results/mine --compare
+
+The full model, for a GPU: the section "Models" of README.md says where DOVE is and how its folder must look; then
+  python inference_script.py --input_dir YOUR_VIDEOS --model_path pretrained_models/DOVE --output_path results/mine"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; returns the exit code of the restoration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model_path", type=Path, help="default: the small model that ships with the repository")
+    parser.add_argument("--model_path", type=Path, default=SMALL_MODEL, help="default: %(default)s")
     parser.add_argument("--output_path", type=Path, default=Path("results/demo"))
     args = parser.parse_args(argv)
-    model, trained = args.model_path or SMALL_MODEL, True
-    if not (model / "model_index.json").exists() and args.model_path is None:
-        model, trained = RANDOM_MODEL, False
-        random_pipeline().save_pretrained(model)
-    folders = {"input_dir": DEMO / "LQ-Video", "gt_dir": DEMO / "GT-Video", "output_path": args.output_path}
-    flags = [f"--{name}={value}" for name, value in {**folders, "model_path": model}.items()]
+    folders = {"input_dir": DEMO / "LQ-Video", "gt_dir": DEMO / "GT-Video", **vars(args)}
+    flags = [f"--{name}={folder}" for name, folder in folders.items()]
     code = inference_script.main([*flags, "--compare", "--overwrite", "--no-resume"])
     if code == 0:
-        print(f"\nRestored videos:           {args.output_path}")
-        print(f"Pictures to look at first: {args.output_path / 'compare'} (bicubic | restored | ground truth)")
-        print("Full model: the section 'Models' of README.md says where it is; then run")
-        print("  python inference_script.py --input_dir YOUR_VIDEOS --model_path pretrained_models/DOVE")
-    if not trained:
-        print(UNTRAINED)
+        print(WHAT_TO_SEE.format(output=args.output_path, model=args.model_path))
     return code
 
 
