@@ -1,11 +1,18 @@
 """Options and fixtures shared by all tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 REFERENCE = Path(__file__).parent / "reference"
+
+
+def pytest_configure():
+    """Shells start jobs in the background with SIGINT ignored, programs inherit that, and some tests interrupt them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
