@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from tqdm import tqdm
 
 from benchmarks.architectures import ARCHITECTURES, build
@@ -121,9 +121,18 @@ def compare(pipe: DOVEPipeline, frames: int, size: tuple[int, int], runs: int) -
 
 
 def _teraflop(side: str, pipe: DOVEPipeline, source: Path, target: Path) -> float:
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         run(side, pipe, source, target)
     return counter.get_total_flops() / 1e12
+
+
+def flop_counter() -> FlopCounterMode:
+    """Torch's own, which does not know oneDNN's convolution under its name, as our path calls it on a CPU."""
+
+    def convolution(x: torch.Size, weight: torch.Size, *_args, out_shape: torch.Size, **_kwargs) -> int:
+        return conv_flop_count(x, weight, out_shape, transposed=False)
+
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_convolution: convolution})
 
 
 def show(result: dict, peak: float) -> None:

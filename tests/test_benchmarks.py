@@ -21,7 +21,7 @@ def test_both_sides_are_measured_stage_by_stage(tmp_path, capsys):
         assert sum(seconds[stage] for stage in STAGES) == pytest.approx(seconds["total"], rel=0.2, abs=0.2)
         assert result["peak_bytes"][side] > 64 * 64 * 9 * 3 * 4
     # one window without tiles: the networks do the same work, ours less of it in the VAE
-    assert 0 < result["teraflop"]["ours"] <= result["teraflop"]["reference"]
+    assert 0.5 < result["teraflop"]["ours"] / result["teraflop"]["reference"] <= 1
     assert cv2.imread(str(tmp_path / "stages.png")).shape[1] > 900
     assert "transformer" in capsys.readouterr().out
 
