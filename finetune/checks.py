@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -38,8 +39,8 @@ def check_model(recipe: Recipe) -> None:
     facts = inspect(find_model(str(recipe.init_from), weights=False))
     if recipe.method in ("dove_latent", "vae") or recipe.loss.temporal_decode:
         recipe.check_frames(facts.grid.step)
-    for name in ("height", "width"):
-        if getattr(recipe.data, name) % facts.grid.multiple:
+    for name in ("height", "width", "latent_crop"):
+        if (getattr(recipe.data, name) or 0) % facts.grid.multiple:
             raise UsageError(f"data: {name}: this model takes multiples of {facts.grid.multiple} pixels")
     settings = PipelineSettings(**asdict(facts.settings) | pipeline_settings(recipe))
     if settings.timestep >= facts.num_timesteps:
@@ -97,7 +98,9 @@ def open_cache(recipe: Recipe) -> LatentCache:
         f"python -m finetune.scripts.cache_latents RECIPE.yaml --degradations 4 "
         f"data.latent_cache={recipe.data.latent_cache}        (with all overrides of the training)"
     )
-    return LatentCache(latent_folder(recipe), recipe.train.seed, command)
+    data, crop = recipe.data, recipe.data.latent_crop
+    parts = (Fraction(crop, data.height), Fraction(crop, data.width)) if crop else None
+    return LatentCache(latent_folder(recipe), recipe.train.seed, command, parts)
 
 
 def _check_data(recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from finetune import train
-from finetune.checks import latent_folder
+from finetune.checks import latent_folder, open_cache
 from finetune.data.dataset import PairDataset
 from finetune.recipe import load_recipe
 from finetune.scripts import cache_latents
@@ -86,6 +86,42 @@ def test_samples_come_again_in_another_order_and_a_resumed_run_sees_them_too(cac
     assert train.main([str(RECIPE), *cached, "train.steps=8"]) == 0
     assert train.main([str(RECIPE), *cached, "train.steps=14", "resume=latest", "data.workers=2"]) == 0
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_a_crop_is_the_same_part_of_both_latents_another_one_whenever_the_sample_comes_again(cached):
+    recipe = load_recipe(RECIPE, [*cached, "data.latent_crop=16"])
+    part, whole = open_cache(recipe), open_cache(load_recipe(RECIPE, cached))
+    places = set()
+    for n in range(60):
+        cropped, full = part["video", n], whole["video", n]
+        both = torch.stack([full["z_lq"], full["z_gt"]])
+        found = [
+            (y, x)
+            for y in range(3)
+            for x in range(3)
+            if torch.equal(both[..., y : y + 2, x : x + 2], torch.stack([cropped["z_lq"], cropped["z_gt"]]))
+        ]
+        assert len(found) == 1
+        places |= set(found)
+    assert len(places) == 9
+
+
+def test_a_crop_does_not_change_the_cache_and_training_takes_it(cached):
+    assert folder_of([*cached, "data.latent_crop=16"]) == folder_of(cached)
+    assert train.main([str(RECIPE), *cached, "data.latent_crop=16"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("data.latent_crop=24", "multiple of 16"),
+        ("data.latent_crop=48", "at most 32x32"),
+        ("data.latent_cache=null", "set latent_cache"),
+    ],
+)
+def test_a_crop_that_cannot_be_is_refused(flag, message, cached):
+    with pytest.raises(UsageError, match=message):
+        load_recipe(RECIPE, [*cached, "data.latent_crop=16", flag])
 
 
 def test_processes_share_the_work_and_an_interrupted_one_goes_on(flags, cached, tmp_path, monkeypatch):

@@ -39,6 +39,9 @@ class DataConfig:
     latent_cache: Path | None = None
     """Stage 1 only: folder of latents that finetune.scripts.cache_latents has made of this recipe; read instead of
     decoding and degrading clips."""
+    latent_crop: int | None = None
+    """With ``latent_cache``: rows and columns, in pixels of the ground truth, of the part of a cached sample that
+    training sees, another one each time; a multiple of 16. None: all of it."""
     workers: int = 2
     """Processes that read and degrade; 0: the training process does it itself."""
 
@@ -63,6 +66,15 @@ class DataConfig:
                 raise UsageError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         for name in ("height", "width"):
             self._check_side(name, getattr(self, name))
+        if self.latent_crop is not None:
+            self._check_latent_crop(self.latent_crop)
+
+    def _check_latent_crop(self, crop: int) -> None:
+        self._check_side("latent_crop", crop)
+        if self.latent_cache is None:
+            raise UsageError("latent_crop: crops what latent_cache holds; set latent_cache, or height and width alone")
+        if crop > min(self.height, self.width):
+            raise UsageError(f"latent_crop: expected at most {self.width}x{self.height}, the sample, got {crop}")
 
     def _check_side(self, name: str, side: int) -> None:
         if side < 16 or side % 16:

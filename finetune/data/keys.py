@@ -20,6 +20,8 @@ class Purpose(IntEnum):
     """Videos or images in one step."""
     LATENT = 4
     """The order of cached samples, from their second turn on."""
+    LATENT_CROP = 5
+    """The part of a cached sample that one step sees."""
 
 
 def keyed_generator(purpose: Purpose, seed: int, kind: Kind | None, number: int) -> np.random.Generator:

@@ -6,9 +6,12 @@ key is a hash of all that decides about them, so that a cache made from anything
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,7 +35,7 @@ def cache_key(config: DataConfig, seed: int, model: Path, dtype: torch.dtype) ->
         model: folder of the model whose VAE encodes.
         dtype: that the VAE runs in.
     """
-    ignored = ("workers", "latent_cache", "videos", "images")
+    ignored = ("workers", "latent_cache", "latent_crop", "videos", "images")
     facts = {name: value for name, value in asdict(config).items() if name not in ignored}
     sources = load_sources(config.videos, "video")
     files = [(s.path.name, s.path.stat().st_size, *(p for p in (s.span, s.box) if p)) for s in sources]
@@ -51,19 +54,21 @@ def cache_key(config: DataConfig, seed: int, model: Path, dtype: torch.dtype) ->
 class LatentCache(torch.utils.data.Dataset):
     """Samples by key ("video", n), as `PairDataset` has them, but as latents.
 
-    After the last sample come all of them again, each time in another order.
+    After the last sample come all of them again, each time in another order and, with ``crop``, with another part of
+    each: a sample that is never twice at the same place on the grid of tokens is harder to learn by heart.
 
     Args:
         folder: of one key, as the script has written it.
-        seed: of the order.
+        seed: of the order and of the parts.
         command: what to run when the cache is not complete.
+        crop: height and width of a part, as fractions of a sample; None: all of it.
 
     Raises:
         InputError: the cache is missing or incomplete.
     """
 
-    def __init__(self, folder: Path, seed: int, command: str) -> None:
-        self._folder, self._seed = folder, seed
+    def __init__(self, folder: Path, seed: int, command: str, crop: tuple[Fraction, Fraction] | None = None) -> None:
+        self._folder, self._seed, self._crop = folder, seed, crop
         if not (folder / COUNT).is_file():
             raise InputError(f"{folder}: no latents of this recipe, model and code; make them with\n    {command}")
         self._count = read_count(folder)
@@ -79,7 +84,18 @@ class LatentCache(torch.utils.data.Dataset):
         turn, place = divmod(n, self._count)
         if turn:
             place = int(keyed_generator(Purpose.LATENT, self._seed, kind, turn).permutation(self._count)[place])
-        return {**load_file(sample_path(self._folder, place)), "kind": kind}
+        latents = load_file(sample_path(self._folder, place))
+        if self._crop:
+            rows, columns = self._part(latents["z_gt"].shape, keyed_generator(Purpose.LATENT_CROP, self._seed, kind, n))
+            latents = {name: z[..., rows, columns] for name, z in latents.items()}
+        return {**latents, "kind": kind}
+
+    def _part(self, shape: torch.Size, rng: np.random.Generator) -> Iterator[slice]:
+        """Random rows and columns of ``crop``, the same for low quality and ground truth."""
+        for whole, part in zip(shape[-2:], self._crop, strict=True):
+            length = int(whole * part)
+            start = int(rng.integers(whole - length + 1))
+            yield slice(start, start + length)
 
 
 def sample_path(folder: Path, n: int) -> Path:

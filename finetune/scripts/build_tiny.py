@@ -29,7 +29,7 @@ from vsr import codec, load_pipeline
 from vsr.memory import keep_freed_memory
 
 RECIPES, WORK = Path("configs/tiny"), Path("checkpoint/tiny")
-CLIPS = 1400
+CLIPS = 2000
 """Training clips; the latent cache holds one sample of each."""
 MEASURED = 64
 """Samples that the metric and the scale of latents are measured on."""
