@@ -232,6 +232,21 @@ def test_stage_1_overfits_two_clips(model, videos, tmp_path):
     assert final < 0.1 * returning_the_input
 
 
+@pytest.mark.parametrize("network", ["vae", "transformer"])
+def test_gradient_checkpointing_keeps_less_of_both_networks_when_the_recipe_says_so(network, flags):
+    def kept_bytes(wanted):
+        told = [*flags[1:], f"train.gradient_checkpointing={wanted}", "train.precision=fp32"]
+        pipe = train.build_method(load_recipe(ROOT / "configs" / "toy_s2.yaml", told), torch.device("cpu")).pipe
+        kept = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.nbytes) or x, lambda x: x)
+        z = torch.randn(1, pipe.vae.config.latent_channels, 3, 4, 4, requires_grad=True)
+        with hooks:
+            pipe.decode(z) if network == "vae" else pipe.denoise(z)
+        return sum(kept)
+
+    assert kept_bytes("true") < 0.5 * kept_bytes("false")
+
+
 def test_lora_trains_only_its_own_weights_in_float32():
     network = random_pipeline().transformer
     make_trainable(network, LoraConfig(rank=2, alpha=1), torch.bfloat16)
