@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 MODEL="${MODEL:-pretrained_models/DOVE}" OUTPUT="${OUTPUT:-results/DOVE}" PYTHON="${PYTHON:-python}"
 
+# VideoLQ at 1, as the authors did (their issue 33; their script says 4).
 # set       scale  metrics: against ground truth, of the result alone
 TABLE="
 UDM10       4      scored
@@ -39,7 +40,7 @@ while read -r name scale kind; do
     "$PYTHON" inference_script.py --input_dir "$input" --model_path "$MODEL" --output_path "$OUTPUT/$name" \
         --upscale "$scale" ${FLAGS:-} </dev/null || status=$?
     if [[ -n "$metrics" ]]; then
-        "$PYTHON" eval_metrics.py "${reference[@]}" --pred "$OUTPUT/$name" --metrics "$metrics" </dev/null || status=$?
+        "$PYTHON" eval_metrics.py ${reference[@]+"${reference[@]}"} --pred "$OUTPUT/$name" --metrics "$metrics" </dev/null || status=$?
     fi
 done <<<"$TABLE"
 exit "$status"

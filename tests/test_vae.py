@@ -5,6 +5,8 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSafeConv3d
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vsr import codec
 from vsr import vae as fast
@@ -113,6 +115,33 @@ def test_checkpointing_keeps_less_until_the_backward_pass():
             kept[checkpointing] = counter.alive
         del x
     assert kept[True] < 0.6 * kept[False]
+
+
+class DtypesSeen(TorchDispatchMode):
+    """The dtypes of everything that is computed inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.dtypes |= {x.dtype for x in tree_leaves(result) if isinstance(x, torch.Tensor)}
+        return result
+
+
+@pytest.mark.parametrize("direction", PAIRS)
+@torch.no_grad()
+def test_a_device_without_float64_needs_none(direction, monkeypatch):
+    monkeypatch.setattr("vsr.vae.statistics.kind_of", lambda device: "mps")
+    vae = random_vae()
+    ours, theirs = PAIRS[direction]
+    given = dict(zip(PAIRS, clip(vae, 17), strict=True))[direction]
+    with DtypesSeen() as seen:
+        result = ours(vae, given)
+    assert torch.float32 in seen.dtypes
+    assert torch.float64 not in seen.dtypes
+    assert_close(result, theirs(vae, given), **EXACT)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -17,8 +17,9 @@ LARGEST_C_INT = 2**31 - 1
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """An allocation failed, on a device or (torch says so in words only) on the host."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    """An allocation failed, on a device or, where torch says so in words only, on the host or on MPS."""
+    said = ("DefaultCPUAllocator", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
 
 
 @contextmanager

@@ -37,10 +37,14 @@ def make_clip(folder: Path, number: int) -> None:
 def make_clips(folder: Path, count: int) -> None:
     """Write clips 0 to count - 1, on all cores."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ProcessPoolExecutor(_usable_cores()) as pool:
         jobs = pool.map(make_clip, [folder] * count, range(count), chunksize=4)
         for _ in tqdm(jobs, total=count, unit="clip", desc=str(folder), dynamic_ncols=True):
             pass
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(argv: list[str] | None = None) -> None:

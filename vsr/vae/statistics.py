@@ -38,7 +38,8 @@ def standing_for_all(blocks: Iterable[T], device: torch.device) -> Iterable[T]:
 def group_statistics(strips: Iterable[Tensor], num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(variance + eps) of each group, repeated for its channels: both (B, C) float32.
 
-    Sums are of differences from the mean of the first block, so nothing cancels, and float64 between blocks.
+    Sums are of differences from the mean of the first block, so nothing cancels, and float64 between blocks (float32 on
+    MPS, which has no float64 and few blocks).
 
     Args:
         strips: that make up one activation: (B, T, rows, W, C) each, with contiguous rows.
@@ -47,12 +48,15 @@ def group_statistics(strips: Iterable[Tensor], num_groups: int, eps: float) -> t
     for block in _blocks(strips):
         if not count:
             origin = block.float().mean(dim=1, keepdim=True)
-            first, second = (torch.zeros_like(origin, dtype=torch.float64) for _ in range(2))
+            between = torch.float32 if kind_of(origin.device) == "mps" else torch.float64
+            first, second = (torch.zeros_like(origin, dtype=between) for _ in range(2))
         difference = block - origin
         first += difference.sum(dim=1, keepdim=True)
         second += difference.square_().sum(dim=1, keepdim=True)
         count += block.shape[1]
-    mean, square, origin = (v.unflatten(-1, (num_groups, -1)) for v in (first / count, second / count, origin.double()))
+    mean, square, origin = (
+        v.unflatten(-1, (num_groups, -1)) for v in (first / count, second / count, origin.to(between))
+    )
     column_means = origin + mean
     means = column_means.mean(dim=(1, 2, 4), keepdim=True)
     variance = square - mean.square() + (column_means - means).square()
