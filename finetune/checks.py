@@ -30,7 +30,7 @@ def check(recipe: Recipe) -> None:
     if start:
         _check_same_run(recipe, start)
     if recipe.validation:
-        check_validation(recipe.validation)
+        check_validation(recipe.validation, recipe.data.scale)
     _check_data(recipe)
 
 

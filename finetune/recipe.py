@@ -168,6 +168,8 @@ class Recipe:
                 raise UsageError(f"missing {section}; {method} needs the section, see the recipes in configs/")
         if self.method == "vae" and self.train.lora:
             raise UsageError("train: lora: vae trains all weights; remove it")
+        if self.method == "vae" and self.validation:
+            raise UsageError("validation: restores clips, for which vae trains no transformer; remove the section")
 
     def check_frames(self, step: int) -> None:
         """The VAE keeps frames in place only for ``step * k + 1`` of them."""

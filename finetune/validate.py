@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from finetune.recipe import ValidationConfig
-from vsr.compare import FOLDER as COMPARED
-from vsr.compare import compare
-from vsr.errors import InputError
-from vsr.metrics import Pair, check_metrics, score_pairs
+from vsr.compare import check_ground_truth, compare
+from vsr.errors import InputError, VSRError
+from vsr.frames import output_size
+from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
 from vsr.pipelines.dove import DOVEPipeline
 from vsr.restore_file import restore_video
-from vsr.video_io import OutputOptions, find_inputs, output_path, probe
+from vsr.video_io import COMPARISONS, OutputOptions, find_inputs, output_path, probe
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,25 @@ Pictures = dict[str, np.ndarray]
 """Name of a clip: (H, W, 3) uint8."""
 
 
-def check_validation(config: ValidationConfig) -> None:
-    """Raise a VSRError when a folder is missing or empty or a metric is unknown, before training starts."""
+def check_validation(config: ValidationConfig, scale: float) -> None:
+    """Raise a VSRError before training starts when a metric is unknown or clips do not fit their ground truth.
+
+    Args:
+        scale: super-resolution factor of the model.
+    """
     check_metrics(config.metrics)
-    truths = {path.stem for path in find_inputs(config.gt)}
-    missing = sorted({path.stem for path in find_inputs(config.lq)} - truths)
+    truths = _truths(config)
+    sources = {stem_of(path): path for path in find_inputs(config.lq)}
+    missing = sorted(sources.keys() - truths.keys())
     if missing:
         raise InputError(f"validation: {config.gt} has no ground truth for {', '.join(missing)}")
+    for name, source in sources.items():
+        info = probe(source)
+        check_ground_truth(truths[name], output_size(info.height, info.width, scale=scale), info.frame_count)
+
+
+def _truths(config: ValidationConfig) -> dict[str, Path]:
+    return {stem_of(path): path for path in find_inputs(config.gt)}
 
 
 @torch.no_grad()
@@ -46,26 +58,38 @@ def validate(pipe: DOVEPipeline, config: ValidationConfig, folder: Path) -> tupl
         The average of each metric over the clips; and a few pictures: bicubic | restored | ground truth.
     """
     was_training = pipe.transformer.training
-    sources, truths = find_inputs(config.lq), {path.stem: path for path in find_inputs(config.gt)}
     pipe.transformer.eval()
     try:
-        for source in sources:
-            restore_video(source, _result(source, folder), pipe, output=OUTPUT)
+        sources = [source for source in find_inputs(config.lq) if _restored(source, folder, pipe)]
     finally:
         pipe.transformer.train(was_training)
-    pairs = [Pair(source.stem, _result(source, folder), truths[source.stem]) for source in sources]
+    if not sources:
+        return {}, {}
+    truths = _truths(config)
+    pairs = [Pair(stem_of(source), _result(source, folder), truths[stem_of(source)]) for source in sources]
     report = score_pairs(pairs, config.metrics, pred=folder, gt=config.gt)
     for failure in report.failures:
         log.warning("validation: %s", failure)
     report.write(folder / "metrics.json")
     averages = {name: average.mean for name, average in report.averages.items() if average.mean is not None}
-    return averages, {source.stem: _picture(source, truths[source.stem], folder) for source in sources[:SHOWN]}
+    return averages, {pair.name: _picture(source, pair) for source, pair in zip(sources[:SHOWN], pairs, strict=False)}
+
+
+def _restored(source: Path, folder: Path, pipe: DOVEPipeline) -> bool:
+    """Restore a clip; one that fails is named, since training has to go on."""
+    try:
+        restore_video(source, _result(source, folder), pipe, output=OUTPUT)
+    except VSRError as error:
+        log.warning("validation: %s: %s", source.name, error)
+        return False
+    return True
 
 
 def _result(source: Path, folder: Path) -> Path:
     return output_path(folder, probe(source), OUTPUT)
 
 
-def _picture(source: Path, truth: Path, folder: Path) -> np.ndarray:
-    compare(probe(source), _result(source, folder), truth, source.stem)
-    return cv2.cvtColor(cv2.imread(str(folder / COMPARED / f"{source.stem}.png")), cv2.COLOR_BGR2RGB)
+def _picture(source: Path, pair: Pair) -> np.ndarray:
+    compare(probe(source), pair.pred, pair.gt, pair.name)
+    picture = cv2.imread(str(pair.pred.parent / COMPARISONS / f"{pair.name}.png"))
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

@@ -46,6 +46,21 @@ def test_a_mistake_is_told_before_the_model_is_loaded(change, words, flags):
         checks.check(load_recipe(RECIPE, [*flags, change]))
 
 
+@pytest.mark.parametrize(
+    ("size", "seconds", "words"), [("60x64", "0.4", "the result will be 64x64"), ("64x64", "0.36", "has 9 frames")]
+)
+def test_validation_clips_that_do_not_fit_their_ground_truth_stop_training_before_it_begins(
+    size, seconds, words, flags, tmp_path
+):
+    for folder in ("lq", "gt"):
+        (tmp_path / folder).mkdir()
+    clip(tmp_path / "lq" / "one.mp4", size="16x16", seconds="0.4")
+    clip(tmp_path / "gt" / "one.mp4", size=size, seconds=seconds)
+    validation = f"validation={{lq: {tmp_path / 'lq'}, gt: {tmp_path / 'gt'}}}"
+    with pytest.raises(VSRError, match=words):
+        checks.check(load_recipe(RECIPE, [*flags, validation]))
+
+
 @pytest.mark.parametrize("setting", ["noise_step=5", "posterior=sample"])
 def test_a_model_that_restores_with_noise_is_not_trained(setting, flags, tmp_path):
     pipe, (name, _, value) = random_pipeline(), setting.partition("=")

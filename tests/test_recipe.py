@@ -55,6 +55,7 @@ def test_the_names_that_others_rely_on_can_be_overridden(tmp_path):
         ("dove_s1", "loss.perceptual=none", "dove_latent has no such settings"),
         ("dove_s1", "train.ema_decay=2.0", "between 0 and 1"),
         ("dove_s2", "loss=null", "missing loss"),
+        ("tiny/vae", "validation={lq: a, gt: b}", "vae trains no transformer"),
         ("dove_s2", "data.images=null", "images is not set"),
         ("dove_s2", "loss.temporal_decode=true", "8k\\+1"),
         ("dove_s2", "data.height=100", "multiple of 16"),

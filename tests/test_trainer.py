@@ -19,9 +19,10 @@ from finetune.methods.base import Method, Phase
 from finetune.methods.dove_latent import DOVELatent
 from finetune.methods.dove_pixel import DOVEPixel
 from finetune.methods.vae import VAE
-from finetune.recipe import LoraConfig, TrainConfig, load_recipe
+from finetune.recipe import LoraConfig, TrainConfig, ValidationConfig, load_recipe
 from finetune.trainable import make_trainable, trainable
 from finetune.trainer import Trainer
+from finetune.validate import validate
 from tests.media import clip
 from tests.tiny import random_pipeline
 from vsr import load_pipeline
@@ -302,7 +303,7 @@ def test_an_engine_that_was_asked_for_and_not_given_stops_the_run(flags, monkeyp
     assert "FSDP was asked for" in caplog.text
 
 
-def test_validation_restores_scores_and_leaves_training_as_it_was(flags, tmp_path, videos):
+def test_validation_restores_scores_and_leaves_training_as_it_was(flags, tmp_path, videos, caplog):
     lq, gt = tmp_path / "lq", tmp_path / "gt"
     lq.mkdir()
     gt.mkdir()
@@ -322,6 +323,14 @@ def test_validation_restores_scores_and_leaves_training_as_it_was(flags, tmp_pat
     assert "psnr" in json.dumps(report)
     assert (tmp_path / "run" / "validation" / "step-4" / "one.mp4").is_file()
     assert (tmp_path / "run" / "validation" / "step-4" / "compare" / "one.png").is_file()
+    folder, pipe = tmp_path / "again", load_pipeline(tmp_path / "run" / "model", "float32", "cpu")
+    (lq / "one.mp4").rename(lq / "two.mp4")
+    clip(lq / "one.mp4", size="16x16").write_bytes(b"no video")
+    (gt / "one.mp4").rename(gt / "two.mp4")
+    averages, pictures = validate(pipe, ValidationConfig(lq=lq, gt=gt), folder)
+    assert averages.keys() == {"psnr", "ssim"}  # of the one that can be read
+    assert pictures.keys() == {"two"}
+    assert "one.mp4" in caplog.text
     events = next((tmp_path / "run").rglob("events.out.tfevents.*")).read_bytes()
     assert b"validation/psnr" in events
     assert b"validation/one" in events
