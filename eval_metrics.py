@@ -17,6 +17,7 @@ from vsr.devices import choose_device
 from vsr.errors import ModelError, UsageError, VSRError
 from vsr.metrics import METRICS, ScoreSettings, score
 from vsr.metrics.catalog import check_names, doctor, download_missing, listing
+from vsr.video_io import REPORT, find_inputs
 
 BATCH = 8
 """Frames at a time with --batch_mode."""
@@ -28,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--gt", type=Path, help="ground truth: a folder of videos, frame folders or images, or one clip")
     add("--pred", type=Path, help="restored: the same; not needed with --doctor and --list")
     add("--metrics", type=_names, help="comma-separated (default: psnr,ssim; --doctor: all)")
-    add("--out", type=Path, help="JSON report, a file or a folder (default: metrics.json in the folder of --pred)")
+    add("--out", type=Path, help="JSON report, a file or a folder (default: metrics.json in --pred, or beside a clip)")
     add("--csv", type=Path, help="the table as CSV as well")
     add("--crop", type=int, default=0, help="pixels left out along each border, for full-reference metrics")
     add("--test_y_channel", action="store_true", help="PSNR and SSIM of the limited-range BT.601 luma")
@@ -68,8 +69,8 @@ def _run(args: argparse.Namespace) -> int:
     settings, metrics = _settings(args), _metrics(args)
     check_names(metrics)
     if args.download:
-        for name in download_missing(metrics, settings):
-            print(f"downloaded {name}", file=sys.stderr)
+        for line in download_missing(metrics, settings):
+            print(line, file=sys.stderr)
     if args.doctor:
         text, fine = doctor(metrics, settings)
         print(text)
@@ -115,8 +116,9 @@ def _settings(args: argparse.Namespace) -> ScoreSettings:
 
 
 def _report_path(args: argparse.Namespace) -> Path:
-    if args.out is None:
-        return (args.pred if args.pred.is_dir() else args.pred.parent) / "metrics.json"
+    if args.out is None:  # beside a clip, even if that is a folder of frames: only frames belong into it
+        is_folder = args.pred.is_dir() and ((args.pred / REPORT).is_file() or find_inputs(args.pred) != [args.pred])
+        return (args.pred if is_folder else args.pred.parent) / "metrics.json"
     return args.out if args.out.suffix.lower() == ".json" else args.out / "metrics.json"
 
 

@@ -250,6 +250,13 @@ def test_the_report_lands_beside_the_predictions_and_is_no_clip_of_the_next_run(
     assert not list(pred.glob(".*partial*"))
 
 
+def test_the_report_of_a_folder_of_frames_lands_beside_it(tmp_path):
+    pred, gt = (write_frame_folder(tmp_path / name / "walk", make_clip()) for name in ("pred", "gt"))
+    assert eval_metrics.main(["--pred", str(pred), "--gt", str(gt)]) == 0
+    assert (tmp_path / "pred" / "metrics.json").is_file()
+    assert not (pred / "metrics.json").exists()
+
+
 def test_a_failed_write_leaves_the_old_report(folders, monkeypatch, capsys):
     pred, gt = folders
     (pred / "metrics.json").write_text("old")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -233,8 +234,20 @@ def test_downloads_only_on_request_and_checked(empty_home, monkeypatch, capsys):
     assert url.startswith("https://")
     assert url.endswith("musiq_koniq_ckpt-e95806b9.pth")
     assert prefix == "e95806b9"
-    assert eval_metrics.main(["--doctor", "--metrics=dover", "--download"]) == ModelError.exit_code
-    assert f"put into {DOVER.path.parent} by hand" in capsys.readouterr().err
+    fetched.clear()
+    assert eval_metrics.main(["--doctor", "--metrics=dover,clipiqa", "--download"]) == ModelError.exit_code
+    out, err = capsys.readouterr()
+    assert f"put into {DOVER.path.parent} by hand" in err
+    assert "clipiqa: " in out
+    assert fetched  # the others all the same
+
+    def without_network(url, path, hash_prefix=None):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", without_network)
+    Path(torch.hub.get_dir(), "pyiqa", "musiq_koniq_ckpt-e95806b9.pth").unlink()
+    assert eval_metrics.main(["--doctor", "--metrics=musiq", "--download"]) == ModelError.exit_code
+    assert "no network" in capsys.readouterr().err
 
 
 def test_pyiqa_is_imported_when_asked_for(clips):

@@ -12,9 +12,8 @@ import torch
 
 from vsr.errors import EncoderError, InputError
 from vsr.metrics.image import psnr, ssim
-from vsr.video_io import OutputOptions, VideoInfo, open_writer, probe, read_frames
+from vsr.video_io import COMPARISONS, OutputOptions, VideoInfo, open_writer, probe, read_frames
 
-FOLDER = "compare"
 WIDEST = 3840
 """Pixels across the video: beyond it many players give up, so panels are made smaller."""
 BAR = 28
@@ -49,7 +48,7 @@ def compare(source: VideoInfo, restored: Path, ground_truth: Path | None, stem: 
         InputError: sizes or lengths differ, or frames are too small to be scored.
         EncoderError: the comparison cannot be written.
     """
-    result, folder = probe(restored), restored.parent / FOLDER
+    result, folder = probe(restored), restored.parent / COMPARISONS
     scores: dict[str, _Scores] = {"bicubic": _Scores(), "restored": _Scores()} if ground_truth else {}
     with closing(_panels(source, result, ground_truth)) as frames:
         if source.kind == "image":

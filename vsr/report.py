@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vsr.errors import EncoderError, VSRError
+from vsr.video_io import REPORT
 
-NAME = "report.json"
 SAMPLE = 1 << 20
 WEIGHED = ("vae", "transformer", "scheduler")
 """Parts of a model folder that decide what it does; the embedding of the empty prompt may be added to it later."""
@@ -30,7 +30,7 @@ class Report:
     """
 
     def __init__(self, folder: Path, lock: Callable[[], AbstractContextManager] = nullcontext) -> None:
-        self._path, self._lock = folder / NAME, lock
+        self._path, self._lock = folder / REPORT, lock
         self._entries = _read_entries(self._path)
 
     def is_done(self, source: Path, target: Path, settings: Entry) -> bool:
@@ -66,7 +66,7 @@ class Report:
             self._write()
 
     def _write(self) -> None:
-        temporary = self._path.with_name(f".{NAME}.{os.getpid()}")
+        temporary = self._path.with_name(f".{REPORT}.{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps({"files": self._entries}, indent=1), encoding="utf-8")

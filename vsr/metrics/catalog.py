@@ -90,12 +90,18 @@ def weights_of(metrics: Sequence[str], settings: ScoreSettings) -> dict[str, str
 
 
 def download_missing(metrics: Sequence[str], settings: ScoreSettings) -> list[str]:
-    """Fetch the weight files that are not there; returns their names."""
-    weights = {weight for name in metrics for weight in METRICS[name].weights(settings)}
-    missing = [weight for weight in weights if not weight.path.is_file()]
-    for weight in missing:
+    """Fetch the weight files that are not there and can be fetched; returns one line for each that was or was not."""
+    weights = dict.fromkeys(weight for name in metrics for weight in METRICS[name].weights(settings))
+    return [_fetched(weight) for weight in weights if not weight.path.is_file()]
+
+
+def _fetched(weight: Weight) -> str:
+    """What became of one file; the others are fetched whatever that is, and who needs it says so later."""
+    try:
         weight.download()
-    return [weight.name for weight in missing]
+    except (ModelError, OSError, RuntimeError, ValueError) as error:  # the hubs' clients raise all of these
+        return f"not downloaded: {weight.name}: {error}"
+    return f"downloaded {weight.name}"
 
 
 def package_version(name: str) -> str | None:

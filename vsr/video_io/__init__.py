@@ -9,14 +9,16 @@ for source in find_inputs("clips"):
 """
 
 from vsr.video_io.info import Frame, VideoInfo
-from vsr.video_io.inputs import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_inputs
+from vsr.video_io.inputs import COMPARISONS, IMAGE_EXTENSIONS, REPORT, VIDEO_EXTENSIONS, find_inputs
 from vsr.video_io.output import OutputOptions, output_path
 from vsr.video_io.probe import probe
 from vsr.video_io.read import read_frames
 from vsr.video_io.write import FrameWriter, open_writer
 
 __all__ = [
+    "COMPARISONS",
     "IMAGE_EXTENSIONS",
+    "REPORT",
     "VIDEO_EXTENSIONS",
     "Frame",
     "FrameWriter",

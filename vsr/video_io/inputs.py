@@ -17,6 +17,9 @@ IMAGE_EXTENSIONS = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp",
 LONGEST_NAME = 255
 """Bytes; file systems have no longer names, and the system answers such a question with an error."""
 
+REPORT, COMPARISONS = "report.json", "compare"
+"""What a folder of results holds beside them: the report, and a folder of pictures to judge them by."""
+
 ImageFolder = Literal["auto", "clip", "images"]
 
 
@@ -61,7 +64,7 @@ def images_in(folder: Path) -> list[Path]:
 def _inputs_in(folder: Path, image_folder: ImageFolder) -> list[Path]:
     videos = [entry for entry in _visible(folder) if _is_media(entry, VIDEO_EXTENSIONS)]
     images = images_in(folder)
-    clips = [entry for entry in _visible(folder) if _is_clip(entry, folder)]
+    clips = [entry for entry in _visible(folder) if _is_clip(entry, folder) and not _is_comparison(entry)]
     only_images = bool(images) and not videos and not clips
     if only_images and (image_folder == "clip" or (image_folder == "auto" and _consecutive(images))):
         return [folder]
@@ -100,6 +103,11 @@ def _is_clip(path: Path, parent: Path) -> bool:
         return True  # it fails later, by name, and costs only itself
     holds_videos = any(_is_media(entry, VIDEO_EXTENSIONS) for entry in entries)
     return not holds_videos and any(_is_media(entry, IMAGE_EXTENSIONS) for entry in entries)
+
+
+def _is_comparison(folder: Path) -> bool:
+    """The pictures that ``--compare`` writes beside restored images: neither inputs nor results."""
+    return folder.name == COMPARISONS and (folder.parent / REPORT).is_file()
 
 
 def _consecutive(images: list[Path]) -> bool:

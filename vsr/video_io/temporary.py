@@ -55,8 +55,9 @@ def _publish(result: Path, target: Path) -> None:
 
 
 def _refuse_foreign_folder(target: Path) -> None:
-    """Only a folder of frames, as a writer here makes it, is ever replaced."""
-    if target.is_dir() and not all(re.fullmatch(r"\d{6,}\.png", entry.name) for entry in target.iterdir()):
+    """Only a folder of frames, as a writer here makes it, is ever replaced, with a desktop's own notes on it."""
+    frames = r"\d{6,}\.png|\.DS_Store|Thumbs\.db"
+    if target.is_dir() and not all(re.fullmatch(frames, entry.name) for entry in target.iterdir()):
         raise UsageError(f"{target} is a folder with other files than frames; it is not replaced, give another name")
 
 
