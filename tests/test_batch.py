@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import eval_metrics
 import inference_script
 from tests.media import clip, pixels_of, times_of
-from tests.test_pipelines import add_text_encoder, lora_file, publish_as_cogvideox
+from tests.test_pipelines import add_text_encoder, fake_hub, lora_file, publish_as_cogvideox
 from tests.tiny import identity_pipeline, random_pipeline
 from vsr import jobs, prompts, restore_video
 from vsr.errors import EncoderError, InputError, UsageError
@@ -270,6 +271,57 @@ def test_folders_of_frames_pair_and_compare_by_their_whole_names(tmp_path, resto
                 cv2.imwrite(str(folder / name / f"{i:03d}.png"), large)
     assert restore("--png_save", "--compare", f"--gt_dir={tmp_path / 'gt'}", "--eval_metrics=psnr") == 0
     assert names_in(tmp_path / "out" / "compare") == ["scene.01.mp4", "scene.01.png", "scene.02.mp4", "scene.02.png"]
+
+
+def test_a_folder_of_frames_with_the_notes_of_a_desktop_is_replaced_and_one_with_more_is_not(tmp_path, restore):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    assert restore("--png_save") == 0
+    frames = tmp_path / "out" / "one"
+    (frames / ".DS_Store").touch()
+    assert restore("--png_save", "--overwrite", "--seed=1") == 0
+    assert not (frames / ".DS_Store").exists()
+    (frames / ".git").mkdir()
+    assert restore("--png_save", "--overwrite", "--seed=2") == 2
+    assert len(names_in(frames)) == 11
+
+
+def test_comparisons_of_images_are_not_scored(tmp_path, restore):
+    (tmp_path / "gt").mkdir()
+    for name in ("bird", "tree"):
+        cv2.imwrite(str(tmp_path / "in" / f"{name}.png"), np.full((24, 32, 3), 99, np.uint8))
+        cv2.imwrite(str(tmp_path / "gt" / f"{name}.png"), np.full((48, 64, 3), 99, np.uint8))
+    assert restore("--compare") == 0
+    assert (tmp_path / "out" / "compare").is_dir()
+    assert eval_metrics.main([f"--pred={tmp_path / 'out'}", f"--gt={tmp_path / 'gt'}"]) == 0
+    report = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert report["videos"].keys() == {"bird", "tree"}
+
+
+def test_a_result_that_another_process_finishes_meanwhile_is_not_foreign(tmp_path, restore, monkeypatch):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    results = iter([None, {"rank": 1, "facts": {}}])  # open at first, then restored by rank 1
+
+    class ReadBefore(Report):
+        def __init__(self, folder, lock):
+            super().__init__(folder, lock)
+            (folder / "one.mp4").touch()
+
+    monkeypatch.setattr("vsr.batch.Report", ReadBefore)
+    monkeypatch.setattr("vsr.shared_file.SharedFile.result", property(lambda self: next(results, {"rank": 1})))
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert restore() == 0
+
+
+def test_a_model_from_the_hub_is_downloaded_and_an_interrupted_run_of_it_goes_on(tmp_path, restore, model, monkeypatch):
+    add_text_encoder(model)
+    shutil.rmtree(model / prompts.FOLDER)  # as CogVideoX is published
+    fake_hub(model, tmp_path / "cache", monkeypatch)
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    assert restore("--model_path=someone-on-the-hub/model") == 0
+    clip(tmp_path / "in" / "two.mp4", size="32x24")
+    assert restore("--model_path=someone-on-the-hub/model") == 0
+    assert report_of(tmp_path).keys() == {"one.mp4", "two.mp4"}
 
 
 def test_images_pair_with_images(tmp_path, restore):

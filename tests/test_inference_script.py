@@ -219,17 +219,24 @@ def test_progress_as_json_lines(tmp_path, restore, capsys):
     truth = tmp_path / "gt"
     truth.mkdir()
     clip(truth / "one.mp4", size="64x48")
+    for folder in (tmp_path / "in", truth):
+        (folder / "one.mp4").rename(folder / "event.mp4")  # a name that is also a field
     assert (
         restore(
-            "--json", "--compare", f"--gt_dir={truth}", "--eval_metrics=psnr, ssim", source=tmp_path / "in" / "one.mp4"
+            "--json",
+            "--compare",
+            f"--gt_dir={truth}",
+            "--eval_metrics=psnr, ssim",
+            source=tmp_path / "in" / "event.mp4",
         )
         == 0
     )
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [event["event"] for event in events] == ["skipped", "comparison", "metrics", "end"]
-    assert restore("--json", "--dry_run", source=tmp_path / "in" / "one.mp4") == 0
+    assert [event["event"] for event in events] == ["start", "progress", "done", "comparison", "metrics", "end"]
+    assert events[3]["clips"]["event"]["restored"].keys() == {"psnr", "ssim", "frame_difference"}
+    assert restore("--json", "--dry_run", source=tmp_path / "in" / "event.mp4") == 0
     (plan,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert (plan["event"], plan["file"], plan["windows"]) == ("plan", "one.mp4", 1)
+    assert (plan["event"], plan["file"], plan["windows"]) == ("plan", "event.mp4", 1)
 
 
 def test_images_and_folders_of_frames(tmp_path, restore):

@@ -229,7 +229,7 @@ def test_org_and_name_are_fetched_from_the_hub_small_files_first(folder, tmp_pat
     assert not list(found.rglob("*.safetensors")) or not list((found / "vae").glob("*.safetensors"))
     pipe = load_pipeline("someone-on-the-hub/DOVE", dtype="float32", device="cpu")
     assert_close(pipe.restore(x_lq()), load_pipeline(folder, "float32", "cpu").restore(x_lq()))
-    assert not (found / "text_encoder").exists()
+    assert not list((found / "text_encoder").glob("*.safetensors"))
 
 
 def test_a_text_encoder_is_fetched_only_where_no_embedding_replaces_it(folder, tmp_path, monkeypatch):
@@ -237,6 +237,16 @@ def test_a_text_encoder_is_fetched_only_where_no_embedding_replaces_it(folder, t
     shutil.rmtree(folder / prompts.FOLDER)
     fake_hub(folder, tmp_path / "cache", monkeypatch)
     assert load_pipeline("someone-on-the-hub/DOVE", device="cpu").prompt_embedding is not None
+
+
+def test_the_text_encoder_is_fetched_for_a_prompt_that_has_no_embedding(folder, tmp_path, monkeypatch):
+    add_text_encoder(folder)
+    fake_hub(folder, tmp_path / "cache", monkeypatch)
+    found = pipelines.find_model("someone-on-the-hub/DOVE", weights=False)
+    prompts.check_prompts(found, {"a dog"})
+    assert not list((found / "text_encoder").glob("*.safetensors"))
+    pipelines.find_model("someone-on-the-hub/DOVE", wanted={"a dog"})
+    assert pipelines.embeddings_of(found, {"a dog"})["a dog"].ndim == 3
 
 
 @pytest.mark.parametrize("value", ['"someorg/somerepo"', "[]", "3", "null", "{"])

@@ -54,15 +54,15 @@ def batch(tmp_path_factory):
     torch.set_num_threads(threads)
 
 
-def flags(batch, output):
+def flags(batch, output, *more):
     paths = [f"--input_dir={batch / 'in'}", f"--model_path={batch / 'model'}", f"--output_path={output}"]
-    return [*paths, "--upscale=2", "--chunk_len=9", "--overlap_t=1", "--device=cpu"]
+    return [*paths, "--upscale=2", "--chunk_len=9", "--overlap_t=1", "--device=cpu", *more]
 
 
-def start(rank, batch, output, program=("inference_script.py",)):
+def start(rank, batch, output, program=("inference_script.py",), more=()):
     """A process as a launcher would start it, as one of two."""
     environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *program, *flags(batch, output)]
+    command = [sys.executable, *program, *flags(batch, output, *more)]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -169,10 +169,32 @@ def test_each_network_sees_at_most_1_4_frames_per_frame_whoever_takes_a_window(t
     assert np.array_equal(joined, expected)
 
 
+@pytest.mark.parametrize("small", [0, 1])
+def test_a_process_without_the_memory_leaves_the_files_to_the_others(small, batch, tmp_path):
+    limits = {small: ("--max_memory=1MB",), 1 - small: ()}
+    processes = {rank: start(rank, batch, tmp_path / "out", more=limits[rank]) for rank in (0, 1)}
+    said = {rank: process.communicate(timeout=200)[1] for rank, process in processes.items()}
+    assert [process.returncode for process in processes.values()] == [0, 0], said
+    assert "left to the other processes" in said[small]
+    for name in ("long.mp4", "one.mp4", "two.mp4"):
+        assert np.array_equal(pixels_of(tmp_path / "out" / name), pixels_of(batch / "alone" / name))
+    assert not (tmp_path / "out" / ".vsr-work").exists()
+
+
+def test_what_no_process_has_the_memory_for_has_failed(batch, tmp_path):
+    processes = [start(rank, batch, tmp_path / "out", more=("--max_memory=1MB",)) for rank in (0, 1)]
+    said = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [7, 0], said
+    assert "0 restored, 0 already done, 3 failed" in said[0]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["files"]
+    assert {entry["status"] for entry in report.values()} == {"failed"}
+
+
 def test_the_launcher_says_who_this_process_is():
     assert this_rank({}) == Rank()
-    assert this_rank({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == Rank(index=5, size=8, local=1)
-    assert this_rank({"RANK": "5", "WORLD_SIZE": "8"}).local == 5
+    given = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    assert this_rank(given) == Rank(index=5, size=8, local=1, local_size=4)
+    assert this_rank({"RANK": "5", "WORLD_SIZE": "8"}) == Rank(index=5, size=8, local=5, local_size=8)
     for wrong in ({"RANK": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}):
         with pytest.raises(UsageError, match="RANK below WORLD_SIZE"):
             this_rank(wrong)

@@ -1,12 +1,10 @@
 """One run of `inference_script.py`: everything is checked first, then the model is loaded, then file after file."""
 
 import argparse
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,29 +14,30 @@ from torch import Tensor
 
 from vsr import jobs, memory, pipelines, prompts
 from vsr.budget import budget_for
-from vsr.compare import check_ground_truth, compare, comparison_table
+from vsr.compare import compare, comparison_table
 from vsr.costs import Architecture
 from vsr.devices import choose_device, choose_dtype
 from vsr.dry_run import describe_plan
-from vsr.errors import SOME_FAILED, EncoderError, UsageError, VSRError
+from vsr.errors import SOME_FAILED, EncoderError, OutOfMemoryError, UsageError, VSRError
 from vsr.fitting import Fitting
-from vsr.flags import output_options, read_prompts, restore_settings
+from vsr.flags import identity_of, output_options, read_prompts, restore_settings
 from vsr.jobs import Job
-from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
+from vsr.metrics import Pair, check_metrics, score_pairs
 from vsr.offload import offload_transformer
 from vsr.pipelines.lora import check_lora, fuse_lora
 from vsr.planner import Forecast, Planner
 from vsr.plans import Plan
 from vsr.progress import Bars, JsonLines, Silent
 from vsr.ranks import own_device, this_rank
-from vsr.report import Report, fingerprint, hash_of, size_and_time
+from vsr.report import Report, size_and_time
 from vsr.restore import Pipeline
 from vsr.restore_file import restore_video
 from vsr.settings import make_layout
 from vsr.shared_file import SharedFile
 from vsr.shared_work import SharedWork, join_work
 from vsr.speed import matmul_teraflops
-from vsr.together import Together, long_jobs, restore_windows
+from vsr.together import Together, long_jobs, restore_windows, wait_for
+from vsr.truths import find_truths
 from vsr.video_io import find_inputs
 
 log = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ class Batch:
             return None  # what diffusers' own tiling takes is not counted
         return Planner(
             architecture=Architecture.of(self._facts.configs, self._dtype, self._device.type),
-            budget=budget_for(self._device, self._args.max_memory),
+            budget=budget_for(self._device, self._args.max_memory, processes=self._rank.local_size),
             grid=self._grid,
             settings=self._settings,
             scale=self._facts.settings.scale,
@@ -105,23 +104,12 @@ class Batch:
                 )
 
     def _find_truths(self) -> dict[Job, Path]:
-        """The ground truth of every file, of the size and length that the result will have."""
         if not self._args.gt_dir:
             if self._metrics:
                 raise UsageError("--eval_metrics compares with ground truth: give --gt_dir")
             return {}
-        found: dict[str, list[Path]] = {}
-        separate = self._args.image_folder if self._jobs and self._jobs[0].info.kind != "image" else "images"
-        for path in find_inputs(self._args.gt_dir, separate):
-            found.setdefault(stem_of(path), []).append(path)
-        for job in self._jobs:
-            if len(candidates := found.get(job.stem, [])) != 1:
-                what = f"{len(candidates)} files" if candidates else "no file"
-                raise UsageError(f"--gt_dir {self._args.gt_dir} has {what} of the name {job.stem}, for {job.name}")
-        truths = {job: found[job.stem][0] for job in self._jobs}
-        for job, truth in truths.items():
-            check_ground_truth(truth, self._layouts[job].size, job.info.frame_count)
-        return truths
+        sizes = {job: layout.size for job, layout in self._layouts.items()}
+        return find_truths(self._args.gt_dir, sizes, self._args.image_folder)
 
     def print_plan(self) -> int:
         """Say what would be done to each file, from its header; returns the exit code."""
@@ -140,6 +128,8 @@ class Batch:
         """Restore what is not done yet, compare and score where asked; returns the exit code."""
         args, outcome = self._args, self._outcome
         progress = self._progress(len(self._jobs))
+        if self._jobs:  # before the model is described: a download adds to its folder
+            self._model = pipelines.find_model(args.model_path, wanted={job.prompt for job in self._jobs})
         with join_work(jobs.make_folder(args.output_path), self._rank) as work:
             self._restore_what_is_left(work, progress)
         if self._rank.index:
@@ -167,14 +157,20 @@ class Batch:
 
     def _restore_what_is_left(self, work: SharedWork | None, progress: Bars) -> None:
         args, outcome = self._args, self._outcome
+        existing = {job for job in self._jobs if job.target.exists()}  # before the report is read: what others finish
         report = Report(args.output_path, work.report_lock if work else nullcontext)
-        settings_of = partial(self._identity, self._shared_identity())
+        shared_by_all = identity_of(args, self._settings, self._output, self._model, self._dtype, self._lora)
+
+        def settings_of(job: Job) -> dict[str, Any]:
+            return {**shared_by_all, "prompt": job.prompt}
+
         shared = self._shared_files(work, settings_of) if work else {}
         settled = {job: result for job, file in shared.items() if (result := file.result)}  # others were faster
         for job, result in settled.items():
             self._learn(progress, job, result)
         unsettled = [job for job in self._jobs if job not in settled]
-        left = jobs.drop_finished(unsettled, report, outcome, settings_of, resume=args.resume, overwrite=args.overwrite)
+        refused = set() if args.overwrite else existing
+        left = jobs.drop_finished(unsettled, report, outcome, settings_of, resume=args.resume, refused=refused)
         for job in set(shared) - set(settled) - set(left):
             shared[job].drop_windows()  # of a run that was killed after it had joined them
         progress.expect(len(left))
@@ -197,8 +193,9 @@ class Batch:
         self, left: list[Job], report: Report, settings_of: Any, progress: Bars, shared: dict[Job, SharedFile]
     ) -> None:
         attempt, learn = partial(self._attempt, report, progress), partial(self._learn, progress)
-        plans = self._plan(left, attempt, learn, shared)
+        plans, others = self._plan(left, attempt, learn, shared)
         if not plans:
+            wait_for(others, learn)
             return
         offload = self._args.is_cpu_offload or any(plan.offload for plan in plans.values())
         pipe, embeddings = self._load({job.prompt for job in plans}, offload=offload)
@@ -243,15 +240,27 @@ class Batch:
             restore_windows=windows_of,
             learn=learn,
         ).run()
+        wait_for(others, learn)
 
     def _plan(
         self, left: list[Job], attempt: Any, learn: Callable[[Job, dict[str, Any]], None], shared: dict[Job, SharedFile]
-    ) -> dict[Job, Plan]:
-        """Plans for the files that fit; the others have failed, before anything slow."""
+    ) -> tuple[dict[Job, Plan], dict[Job, SharedFile]]:
+        """Plans for the files that fit; and those that other processes may have the memory for.
+
+        What fits nowhere has failed, before anything slow.
+        """
         plans: dict[Job, Plan] = {}
+        others: dict[Job, SharedFile] = {}
 
         def plan(job: Job) -> None:
-            forecast = self._forecast(job)
+            try:
+                forecast = self._forecast(job)
+            except OutOfMemoryError as error:
+                if not shared or shared[job].refuse(self._rank.index, self._rank.size):
+                    raise
+                log.warning("%s: left to the other processes: %s", job.name, error)
+                others[job] = shared[job]
+                return
             plans[job] = forecast.plan if forecast else Plan(offload=self._args.is_cpu_offload)
 
         for job in left:
@@ -260,7 +269,7 @@ class Batch:
                 learn(job, result)
                 if shared:
                     shared[job].settle(result, done=False)
-        return plans
+        return plans, others
 
     def _attempt(
         self, report: Report, progress: Bars, job: Job, work: Callable[[], dict[str, Any] | None]
@@ -299,9 +308,8 @@ class Batch:
 
     def _load(self, wanted: set[str], *, offload: bool) -> tuple[Pipeline, dict[str, Tensor]]:
         disable_progress_bar()  # of the parts of a model; the files have their own
-        model = pipelines.find_model(self._args.model_path)
-        embeddings = pipelines.embeddings_of(model, wanted)  # first: a text encoder is gone again before the rest comes
-        pipe = pipelines.load_pipeline(model, self._dtype, "cpu" if offload else self._device)
+        embeddings = pipelines.embeddings_of(self._model, wanted)  # first: a text encoder goes before the rest comes
+        pipe = pipelines.load_pipeline(self._model, self._dtype, "cpu" if offload else self._device)
         if self._lora:
             fuse_lora(pipe, self._lora, self._args.lora_scale)
         if self._args.is_vae_st:
@@ -311,19 +319,6 @@ class Batch:
             with memory.naming_memory("the VAE", "a smaller model"):
                 offload_transformer(pipe, self._device)
         return pipe, embeddings
-
-    def _shared_identity(self) -> dict[str, Any]:
-        """Everything that decides how all results look, as JSON holds it."""
-        args = self._args
-        parts = {**asdict(self._settings), **asdict(self._output), "model": fingerprint(self._model)}
-        parts |= {"dtype": str(self._dtype), "vae_tiling": args.is_vae_st, "untagged": args.untagged}
-        if self._lora:
-            parts |= {"lora": hash_of(self._lora), "lora_scale": args.lora_scale}
-        return json.loads(json.dumps(parts, default=str))
-
-    @staticmethod
-    def _identity(shared: dict[str, Any], job: Job) -> dict[str, Any]:
-        return {**shared, "prompt": job.prompt}
 
     def _compare(self, progress: Bars) -> None:
         scores: dict[str, dict] = {}
@@ -335,7 +330,7 @@ class Batch:
             if not jobs.attempt(work, f"{job.name} (comparison)", self._outcome):
                 self._say_failure(f"{job.name} (comparison)", progress)
         if any(scores.values()):
-            progress.table("comparison", comparison_table(scores), scores)
+            progress.table("comparison", comparison_table(scores), {"clips": scores})
 
     def _evaluate(self, progress: Bars) -> int:
         """Score the results; returns the exit code of it."""

@@ -27,13 +27,15 @@ class Budget:
         return (self.device is None or device <= self.device) and (self.host is None or host <= self.host)
 
 
-def budget_for(device: torch.device, limit: int | None = None) -> Budget:
+def budget_for(device: torch.device, limit: int | None = None, processes: int = 1) -> Budget:
     """What is free now, before anything is loaded, less a margin.
 
     Args:
         limit: bytes of the device, or on a CPU of the host, that the run may use at most; None: all that are free.
+        processes: that share this machine's host memory in equal parts.
     """
-    host = _free_host_bytes()
+    free_host = _free_host_bytes()
+    host = None if free_host is None else free_host // processes
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host if device.type == "cpu" else None
     given = [size for size in (free, limit) if size is not None]
     return Budget(device=int(MARGIN * min(given)) if given else None, host=None if host is None else int(MARGIN * host))

@@ -3,9 +3,14 @@
 import argparse
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from vsr.errors import UsageError
+from vsr.report import fingerprint, hash_of
 from vsr.settings import RestoreSettings
 from vsr.video_io import OutputOptions
 
@@ -43,6 +48,22 @@ def output_options(args: argparse.Namespace) -> OutputOptions:
         fps=args.fps,
         audio=not args.no_audio,
     )
+
+
+def identity_of(
+    args: argparse.Namespace,
+    settings: RestoreSettings,
+    output: OutputOptions,
+    model: Path,
+    dtype: torch.dtype,
+    lora: Path | None,
+) -> dict[str, Any]:
+    """Everything that decides how all results look, as JSON holds it."""
+    parts = {**asdict(settings), **asdict(output), "model": fingerprint(model)}
+    parts |= {"dtype": str(dtype), "vae_tiling": args.is_vae_st, "untagged": args.untagged}
+    if lora:
+        parts |= {"lora": hash_of(lora), "lora_scale": args.lora_scale}
+    return json.loads(json.dumps(parts, default=str))
 
 
 def read_prompts(path: Path | None) -> dict[str, str]:

@@ -116,9 +116,12 @@ def drop_finished(
     settings_of: Callable[[Job], dict[str, Any]],
     *,
     resume: bool,
-    overwrite: bool,
+    refused: set[Job],
 ) -> list[Job]:
     """The jobs that are left to do.
+
+    Args:
+        refused: those whose results were there before ``report`` was read, and are not to be replaced.
 
     Raises:
         UsageError: a result exists that was made from another source or with other settings.
@@ -128,7 +131,7 @@ def drop_finished(
         if resume and report.is_done(job.info.path, job.target, settings_of(job)):
             outcome.skipped.append(job.name)
             continue
-        if job.target.exists() and not overwrite:
+        if job in refused:
             foreign.append(job.target.name)
         left.append(job)
     if foreign:

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, by what every launcher sets: RANK, WORLD_SIZE and LOCAL_RANK."""
+"""Which of several processes this one is, by what launchers set: (LOCAL_)RANK and (LOCAL_)WORLD_SIZE."""
 
 import os
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ class Rank:
     """How many processes there are, on all machines."""
     local: int = 0
     """Number among the processes of this machine."""
+    local_size: int = 1
+    """How many processes this machine has."""
 
 
 def this_rank(environment: Mapping[str, str] = os.environ) -> Rank:
@@ -31,14 +33,15 @@ def this_rank(environment: Mapping[str, str] = os.environ) -> Rank:
     if not any(given.values()):
         return Rank()
     given["LOCAL_RANK"] = environment.get("LOCAL_RANK") or given["RANK"]
+    given["LOCAL_WORLD_SIZE"] = environment.get("LOCAL_WORLD_SIZE") or given["WORLD_SIZE"]
     try:
-        index, size, local = (int(value or "") for value in given.values())
+        index, size, local, local_size = (int(value or "") for value in given.values())
     except ValueError:
-        index, size, local = -1, 0, 0
-    if not 0 <= index < size or local < 0:
+        index, size, local, local_size = -1, 0, 0, 1
+    if not 0 <= index < size or local < 0 or local_size < 1:
         said = ", ".join(f"{name}={value}" for name, value in given.items())
         raise UsageError(f"expected RANK below WORLD_SIZE, both whole numbers, got {said}; set both or none of them")
-    return Rank(index=index, size=size, local=local)
+    return Rank(index=index, size=size, local=local, local_size=local_size)
 
 
 def own_device(device: torch.device, rank: Rank) -> torch.device:

@@ -19,6 +19,8 @@ from vsr.video_io.temporary import sync
 
 log = logging.getLogger(__name__)
 
+REFUSED = "refused-"
+
 
 class SharedFile:
     """One file of the batch in the work folder.
@@ -42,9 +44,20 @@ class SharedFile:
             return json.loads((self._folder / "result.json").read_text(encoding="utf-8"))
         return None
 
+    def refuse(self, rank: int, processes: int) -> bool:
+        """Say that this process has not the memory for the file; whether now all ``processes`` have said so.
+
+        It holds while this process is at work: that has to stay until the file is settled.
+        """
+        with self._disk_errors():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _publish_text(self._folder / f"{REFUSED}{rank}.json", "{}")
+            return len(list(self._folder.glob(f"{REFUSED}*.json"))) >= processes
+
     def settle(self, result: dict[str, Any], *, done: bool) -> None:
         """Say to all processes what became of the file; when it is done, its windows go."""
         with self._disk_errors():
+            self._folder.mkdir(parents=True, exist_ok=True)
             _publish_text(self._folder / "result.json", json.dumps(result))
         if done:
             self.drop_windows()

@@ -4,6 +4,7 @@
     OUTPUT/.vsr-work/report                held while report.json is changed
     OUTPUT/.vsr-work/NAME/whole, join      held by who restores the file, or joins its windows
     OUTPUT/.vsr-work/NAME/result.json      what became of it in this run
+    OUTPUT/.vsr-work/NAME/refused-N.json   process N has not the memory for it, in this run
     OUTPUT/.vsr-work/NAME/IDENTITY/N       held by who restores window N
     OUTPUT/.vsr-work/NAME/IDENTITY/N.npy   window N, restored; kept until the file is joined
 
@@ -22,7 +23,7 @@ from typing import Any, TextIO
 
 from vsr.claims import lock
 from vsr.ranks import Rank
-from vsr.shared_file import SharedFile
+from vsr.shared_file import REFUSED, SharedFile
 
 NAME = ".vsr-work"
 
@@ -97,8 +98,9 @@ def _clear_up(folder: Path) -> None:
 
 
 def _forget_results(folder: Path) -> None:
-    for result in folder.glob("*/result.json"):
-        result.unlink()
+    for pattern in ("result", f"{REFUSED}*"):
+        for said in folder.glob(f"*/{pattern}.json"):
+            said.unlink()
 
 
 def _short_hash(text: str) -> str:

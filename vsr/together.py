@@ -61,6 +61,17 @@ def restore_windows(
     shared.seen(number + 1)
 
 
+def wait_for(files: dict[Job, SharedFile], learn: Callable[[Job, Facts], None]) -> None:
+    """Until other processes have settled what this one has not the memory for."""
+    left = dict(files)
+    if left:
+        log.info("waiting for other processes: %s", ", ".join(job.name for job in left))
+    while left:
+        for job in [job for job, shared in left.items() if shared.result]:
+            learn(job, left.pop(job).result)
+        time.sleep(POLL_SECONDS if left else 0)
+
+
 @dataclass(kw_only=True)
 class Together:
     """The files of a batch that are left, shared with other processes."""

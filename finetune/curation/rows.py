@@ -10,7 +10,6 @@ from vsr.errors import OutOfMemoryError, VSRError
 
 Row = dict[str, Any]
 KEPT, REJECTED, ERROR = "kept", "rejected", "error"
-STATUSES = (KEPT, REJECTED, ERROR)
 
 
 def rejected(row: Row, stage: str, reason: str, detail: str = "") -> Row:

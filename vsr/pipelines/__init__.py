@@ -27,6 +27,9 @@ INDEX = "model_index.json"
 PIPELINES = {"DOVEPipeline": DOVEPipeline, "CogVideoXPipeline": DOVEPipeline}
 """Name in model_index.json: class. A folder published as CogVideoXPipeline is a DOVE model."""
 
+TEXT_ENCODER = "text_encoder/*.safetensors"
+"""9.5 GB of CogVideoX's."""
+
 LOCAL_FOLDERS = {"pretrained_models", "checkpoint", "results"}
 """A missing folder below one of these is a mistake in a path, never a name on the hub."""
 
@@ -98,11 +101,12 @@ def embeddings_of(folder: Path, wanted: Iterable[str]) -> dict[str, Tensor]:
     return prompts.prompt_embeddings(folder, wanted, length)
 
 
-def find_model(name: str, *, weights: bool = True) -> Path:
+def find_model(name: str, *, weights: bool = True, wanted: Iterable[str] = ("",)) -> Path:
     """The folder of a model; downloads it first when ``name`` is ``org/name`` on the hub and no such path exists.
 
     Args:
         weights: False: the small files are enough for now.
+        wanted: prompts; the text encoder is fetched when one of them has no stored embedding.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -110,26 +114,28 @@ def find_model(name: str, *, weights: bool = True) -> Path:
     could_be_on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and folder.parts[0] not in LOCAL_FOLDERS
     if could_be_on_hub and not folder.parent.exists():
         log.info("%s is not a folder here: asking the Hugging Face hub for it", name)
-        return _download(name, weights=weights)
+        return _download(name, tuple(wanted) if weights else None)
     raise ModelError(
         f"{name}: no such model folder. Expected a folder with model_index.json, vae, transformer and scheduler; "
         f"the README says where the DOVE weights are and how the folder must look"
     )
 
 
-def _download(name: str, *, weights: bool) -> Path:
-    """Fetch what a folder needs, and no more: the text encoder only where no embedding replaces it."""
+def _download(name: str, wanted: tuple[str, ...] | None) -> Path:
+    """Fetch what a folder needs, and no more: the text encoder only where no embedding replaces it.
+
+    Args:
+        wanted: prompts; None: the small files only, of the text encoder those that tell that there is one.
+    """
     from huggingface_hub import snapshot_download
 
-    small = [INDEX, *(f"{part}/*.json" for part in COMPONENTS), f"{prompts.FOLDER}/*"]
+    small = [INDEX, *(f"{part}/*.json" for part in (*COMPONENTS, "text_encoder")), f"{prompts.FOLDER}/*", "tokenizer/*"]
     large = [f"{part}/*.safetensors" for part in COMPONENTS]
     try:
         folder = Path(snapshot_download(name, allow_patterns=small))
-        if weights:
-            snapshot_download(name, allow_patterns=small + large)
-            if not prompts.find_embedding(folder):
-                text = ["tokenizer/*", "text_encoder/*.json", "text_encoder/*.safetensors"]
-                snapshot_download(name, allow_patterns=small + large + text)
+        if wanted is not None:
+            text = [] if all(prompts.find_embedding(folder, prompt) for prompt in wanted) else [TEXT_ENCODER]
+            snapshot_download(name, allow_patterns=small + large + text)
     except Exception as error:  # the hub's client raises a dozen kinds
         raise ModelError(f"{name}: neither a folder here nor a model that the hub gave: {error}") from error
     return folder
