@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         lambda: compressed(output / "vae", WORK / "compressed"),
         lambda: cache_latents.main([str(RECIPES / "s1.yaml"), "--degradations=1"]),
         lambda: trained("s1"),
+        lambda: trained("s1_more"),
         lambda: trained("s2"),
     )
     for step in steps:

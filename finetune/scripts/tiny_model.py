@@ -10,8 +10,8 @@ from vsr.pipelines.dove import DOVEPipeline
 SEED = 0
 TEXT_LENGTH, TEXT_DIM = 1, 16
 LATENT_CHANNELS = 8
-MAX_PIXELS = 160 * 160
-"""Larger frames are cut into tiles: the network never saw more than crops."""
+MAX_PIXELS = 96 * 96
+"""Larger frames are cut into tiles of the size that most of its training was on."""
 
 
 def untrained_pipeline() -> DOVEPipeline:
