@@ -147,9 +147,12 @@ def test_a_device_without_float64_needs_none(direction, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
 def test_rounding_is_no_worse_than_in_diffusers(dtype):
-    """Against the same rounded weights in float32: the error of rounding those is common to both."""
+    """Against the same rounded weights in float32: the error of rounding those is common to both.
+
+    Of several clips together: for one alone it is half to one and a half times that of diffusers, by chance.
+    """
     rounded, exact = random_vae(layers=2).to(dtype), random_vae(layers=2).to(dtype).float()
-    for (ours, theirs), given in zip(PAIRS.values(), clip(exact, 17), strict=True):
+    for (ours, theirs), given in zip(PAIRS.values(), clip(exact, 17, batch=8), strict=True):
         given = given.to(dtype)
         truth = theirs(exact, given.float())
         mine, reference = ours(rounded, given), theirs(rounded, given)
@@ -261,9 +264,12 @@ def test_a_vae_set_to_tile_goes_diffusers_way(monkeypatch):
 
 
 @pytest.mark.parametrize("offset", [0.0, 300.0])
-def test_statistics_of_groups_far_from_zero(offset):
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_statistics_of_groups_far_from_zero(kind, offset, monkeypatch):
+    """By the CPU's one operation, and by the ordinary ones of other devices."""
+    monkeypatch.setattr("vsr.vae.statistics.kind_of", lambda device: kind)
     x = torch.randn(2, 9, 40, 60, 8) + offset
-    x[:, 0] += 5  # the first block, from which differences are taken, is not like the others
+    x[:, 0] += 5  # not all blocks are alike
     mean, inverse_deviation = group_statistics(x.split([10, 1, 29], dim=2), 2, 1e-6)
     grouped = x.double().unflatten(-1, (2, 4))
     variance, expected = torch.var_mean(grouped, dim=(1, 2, 3, 5), correction=0)

@@ -61,8 +61,9 @@ def upsample(module: nn.Module, x: Tensor) -> Tensor:
     if not module.compress_time or x.shape[2] == 1:
         return y
     alone = x.shape[2] % 2
-    twice = torch.repeat_interleave(y[:, :, alone:], 2, dim=2)
-    return torch.cat([y[:, :, :alone], twice], dim=2)
+    twice = (torch.arange(2 * x.shape[2] - alone, device=x.device) + alone) // 2
+    y = rearrange(y, "b c t h w -> b t h w c").index_select(1, twice)
+    return rearrange(y, "b t h w c -> b c t h w")
 
 
 def downsample(module: nn.Module, x: Tensor) -> Tensor:

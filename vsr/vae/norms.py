@@ -6,6 +6,7 @@ The decoder's spatial norm is GroupNorm(x) * conv_y(z) + conv_b(z) with z upsamp
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -70,11 +71,13 @@ def write_norm_silu(modulation: Modulation, x: Tensor, out: Tensor, top: int = 0
     """
     x, out = (rearrange(v, "b c t h w -> b t h w c") for v in (x, out))
     scale, shift, repeats = modulation.scale, modulation.shift, modulation.repeats
+    bottom = top + x.shape[2]
+    first, last = top // repeats, ceil(bottom / repeats)
     for latent, frames in enumerate(_frames_of_latents(x.shape[1], scale.shape[1])):
-        step = block_rows(x[:, frames, :1].numel(), x.device)
-        rows = _rows_of_latents(top, top + x.shape[2], repeats, step)
+        wide = [_rows_of_pixels(v[:, latent, first:last], x.shape[3]) for v in (scale, shift)]
+        rows = _rows_of_latents(top, bottom, repeats, step=block_rows(x[:, frames, :1].numel(), x.device))
         for pixels, latents in standing_for_all(rows, x.device):
-            a, b = (_rows_of_pixels(v[:, latent, latents], x.shape[3]) for v in (scale, shift))
+            a, b = (v[:, :, latents.start - first : latents.stop - first] for v in wide)
             here = slice(pixels.start - top, pixels.stop - top)
             source, target = (v[:, frames, here].unflatten(2, (a.shape[2], -1)) for v in (x, out))
             _write_block(source, a, b, target)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from itertools import islice
+from math import gcd
 from typing import TypeVar
 
 import torch
@@ -38,31 +39,34 @@ def standing_for_all(blocks: Iterable[T], device: torch.device) -> Iterable[T]:
 def group_statistics(strips: Iterable[Tensor], num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(variance + eps) of each group, repeated for its channels: both (B, C) float32.
 
-    Sums are of differences from the mean of the first block, so nothing cancels, and float64 between blocks (float32 on
-    MPS, which has no float64 and few blocks).
+    Of each block first, its variance about its own mean, so that nothing cancels; then of all together (Chan et al.,
+    "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
     Args:
         strips: that make up one activation: (B, T, rows, W, C) each, with contiguous rows.
     """
-    count = 0
-    for block in _blocks(strips):
-        if not count:
-            origin = block.float().mean(dim=1, keepdim=True)
-            between = torch.float32 if kind_of(origin.device) == "mps" else torch.float64
-            first, second = (torch.zeros_like(origin, dtype=between) for _ in range(2))
-        difference = block - origin
-        first += difference.sum(dim=1, keepdim=True)
-        second += difference.square_().sum(dim=1, keepdim=True)
-        count += block.shape[1]
-    mean, square, origin = (
-        v.unflatten(-1, (num_groups, -1)) for v in (first / count, second / count, origin.to(between))
-    )
-    column_means = origin + mean
-    means = column_means.mean(dim=(1, 2, 4), keepdim=True)
-    variance = square - mean.square() + (column_means - means).square()
-    inverse_deviation = (variance.mean(dim=(1, 2, 4), keepdim=True).clamp(min=0) + eps).rsqrt()
-    size = column_means[:, :1, :1].shape
-    return tuple(v.expand(size).flatten(1).float() for v in (means, inverse_deviation))
+    rows, means, variances = zip(*((block.shape[1], *_moments(block)) for block in _blocks(strips)), strict=True)
+    means, variances = (torch.stack(v).unflatten(-1, (num_groups, -1)) for v in (means, variances))
+    share = torch.tensor(rows, dtype=torch.float32, device=means.device).div(sum(rows))[:, None, None, None, None]
+    mean = (means * share).sum(dim=0).mean(dim=(1, 3))
+    variance = ((variances + (means - mean[:, None, :, None]).square()) * share).sum(dim=0).mean(dim=(1, 3))
+    channels = means.shape[-1]
+    return tuple(v.repeat_interleave(channels, dim=1) for v in (mean, (variance + eps).rsqrt()))
+
+
+def _moments(block: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and variances of equal parts of a block (B, rows, W, C): both (B, parts, C) float32.
+
+    A CPU has both in one operation, in a third of the time. It adds one number after the other: parts keep the sums
+    short.
+    """
+    if kind_of(block.device) != "cpu" or block.is_meta:
+        mean = block.mean(dim=(1, 2), keepdim=True, dtype=torch.float32)
+        return mean[:, :, 0], (block - mean).square_().mean(dim=(1, 2))[:, None]
+    parts = gcd(block.shape[2], 16)
+    samples = (sample.float().reshape(-1, parts * block.shape[3]) for sample in block)
+    moments = zip(*(torch.batch_norm_update_stats(sample, None, None, 0.0) for sample in samples), strict=True)
+    return tuple(torch.stack(v).unflatten(1, (parts, -1)) for v in moments)
 
 
 def _blocks(strips: Iterable[Tensor]) -> Iterator[Tensor]:
