@@ -1,7 +1,7 @@
 """Our VAE path against diffusers' own, untiled and tiled: time, memory and difference, on this machine.
 
     python -m benchmarks.vae [--frames 33 --height 384 --width 512] [--dtype float32] [--widths 16 32 32 64] [--runs 5]
-                             [--strip_rows 64]
+                             [--strip_rows 64] [--profile]
 
 The sides alternate within one process, with one allocator setting, and ratios are of medians. The default is a toy VAE
 of the real topology, an eighth as wide; ``--widths 128 256 256 512 --groups 32`` is the real one with random weights.
@@ -27,6 +27,8 @@ from vsr.memory import keep_freed_memory
 Call = Callable[[Tensor], Tensor]
 EXACT = ("ours", "strips")
 """Sides whose result is that of diffusers' untiled call; its own tiles have other statistics."""
+MOST = 8
+"""Operations of a profile."""
 
 
 def random_vae(widths: list[int], groups: int, dtype: torch.dtype, device: str) -> AutoencoderKLCogVideoX:
@@ -60,6 +62,16 @@ def seconds(call: Call, x: Tensor) -> tuple[float, float]:
     if x.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start, time.process_time() - process_start
+
+
+@torch.no_grad()
+def profile(call: Call, x: Tensor) -> dict[str, float]:
+    """What share of the time the operations took that took most; the profiler makes small ones seem larger."""
+    with torch.profiler.profile(acc_events=True) as seen:
+        call(x)
+    taken = {e.key: e.self_device_time_total if x.is_cuda else e.self_cpu_time_total for e in seen.key_averages()}
+    most = sorted(taken, key=taken.get, reverse=True)[:MOST]
+    return {name: round(taken[name] / sum(taken.values()), 3) for name in most}
 
 
 @torch.no_grad()
@@ -105,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--strip_rows", type=int, help="also measure our path in strips of so many rows")
+    parser.add_argument("--profile", action="store_true", help="also print where our and diffusers' untiled time goes")
     parser.add_argument("--threads", type=int, help="on a CPU; default: torch's own")
     parser.add_argument("--default_allocator", action="store_true", help="leave the C library's settings alone")
     parser.add_argument("--direction", choices=("encode", "decode"), nargs="+", default=["encode", "decode"])
@@ -117,7 +130,11 @@ def main(argv: list[str] | None = None) -> None:
     x = torch.rand(1, 3, args.frames, args.height, args.width).to(args.device, vae.dtype) * 2 - 1
     z = torch.randn(1, 16, (args.frames + 3) // 4, args.height // 8, args.width // 8).to(args.device, vae.dtype)
     for direction in args.direction:
-        result = compare(vae, direction, z if direction == "decode" else x, args.runs, args.strip_rows)
+        given = z if direction == "decode" else x
+        result = compare(vae, direction, given, args.runs, args.strip_rows)
+        if args.profile:
+            calls = sides(vae, direction, None)
+            result["profile"] = {name: profile(calls[name], given) for name in ("ours", "untiled")}
         print(json.dumps(result), flush=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from benchmarks import plan_table, restore, shares
+from benchmarks import plan_table, restore, shares, vae
 from benchmarks.stopwatch import STAGES
 
 
@@ -31,6 +31,17 @@ def test_each_stage_has_a_share_of_the_rate_of_matrix_products(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines[1:]] == ["encode", "denoise", "decode"]
     assert all(float(line.rpartition(" ")[2]) > 0 for line in lines[1:])
+
+
+def test_the_vae_is_compared_and_where_its_time_goes(capsys):
+    vae.main(["--frames", "9", "--height", "32", "--width", "32", "--runs", "1", "--strip_rows", "8", "--profile"])
+    for line in capsys.readouterr().out.splitlines():
+        result = json.loads(line)
+        assert all(difference <= 1e-4 for difference in result["differences"].values())
+        assert set(result["times_as_fast_as"]) == {"untiled", "tiled", "strips"}
+        for shares_of_operations in result["profile"].values():
+            assert any("conv" in name for name in shares_of_operations)
+            assert 0.5 < sum(shares_of_operations.values()) <= 1.01
 
 
 def test_the_table_in_the_readme_is_what_its_command_prints():

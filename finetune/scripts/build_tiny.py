@@ -29,8 +29,8 @@ from vsr import codec, load_pipeline
 from vsr.memory import keep_freed_memory
 
 RECIPES, WORK = Path("configs/tiny"), Path("checkpoint/tiny")
-CLIPS = 2000
-"""Training clips; the latent cache holds one sample of each."""
+CLIPS, DEGRADATIONS = 2000, 2
+"""Training clips, and samples of each in the latent cache."""
 MEASURED = 64
 """Samples that the metric and the scale of latents are measured on."""
 
@@ -45,9 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         untrained_pipeline().save_pretrained(WORK / "untrained")
     steps = (
         lambda: compressed(output / "vae", WORK / "compressed"),
-        lambda: cache_latents.main([str(RECIPES / "s1.yaml"), "--degradations=1"]),
+        lambda: cache_latents.main([str(RECIPES / "s1.yaml"), f"--degradations={DEGRADATIONS}"]),
         lambda: trained("s1"),
         lambda: trained("s1_more"),
+        lambda: trained(
+            "s1_last", "s1_more", f"init_from={WORK}/s1_more/model", f"output_dir={WORK}/s1_last", "train.steps=4600"
+        ),
         lambda: trained("s2"),
     )
     for step in steps:
@@ -75,13 +78,12 @@ def compressed(vae: Path, target: Path) -> int:
     return next((code for step in steps if (code := step())), 0)
 
 
-def trained(name: str) -> int:
-    """Train by one recipe, in a process of its own, unless its model is there; returns the exit code."""
+def trained(name: str, recipe: str = "", *overrides: str) -> int:
+    """Train by a recipe, its own if none is named, in another process, unless the model is there; the exit code."""
     if (WORK / name / train.EXPORT).exists():
         return 0
-    return subprocess.run(
-        [sys.executable, "-m", "finetune.train", str(RECIPES / f"{name}.yaml")], check=False
-    ).returncode
+    command = [sys.executable, "-m", "finetune.train", str(RECIPES / f"{recipe or name}.yaml"), *overrides]
+    return subprocess.run(command, check=False).returncode
 
 
 def changed(source: Path, target: Path, change: Callable[[AutoencoderKLCogVideoX], None]) -> int:
