@@ -80,6 +80,14 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatentLossConfig:
+    """The loss of stage 1."""
+
+    loss: Literal["mse", "psnr"] = "mse"
+    """mse: the paper's; psnr: its logarithm, clip by clip, so that hard clips do not outweigh the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PixelLossConfig:
     """The loss of stage 2."""
 
@@ -139,6 +147,8 @@ class Recipe:
     """A checkpoint folder, or "latest": the newest one of output_dir, or a fresh start when there is none yet."""
     data: DataConfig
     train: TrainConfig
+    latent: LatentLossConfig | None = None
+    """For dove_latent; None: its defaults."""
     loss: PixelLossConfig | None = None
     """For dove_pixel."""
     vae: VAELossConfig | None = None
@@ -158,13 +168,13 @@ class Recipe:
 
     def _check_sections(self) -> None:
         """Each method has its own section, and no other."""
-        for method, section in (("dove_pixel", "loss"), ("vae", "vae")):
+        for method, section in (("dove_latent", "latent"), ("dove_pixel", "loss"), ("vae", "vae")):
             given = getattr(self, section) is not None
             if given and self.method != method:
                 raise UsageError(
                     f"{section}: {self.method} has no such settings; remove the section, or use method: {method}"
                 )
-            if self.method == method and not given:
+            if self.method == method and not given and method != "dove_latent":
                 raise UsageError(f"missing {section}; {method} needs the section, see the recipes in configs/")
         if self.method == "vae" and self.train.lora:
             raise UsageError("train: lora: vae trains all weights; remove it")

@@ -147,7 +147,7 @@ def build_method(recipe: Recipe, device: torch.device) -> Method:
     pipe.vae.requires_grad_(False).eval().to(device, dtype)
     make_trainable(pipe.transformer, config.lora, dtype)
     if recipe.method == "dove_latent":
-        return DOVELatent(pipe)
+        return DOVELatent(pipe, psnr=recipe.latent is not None and recipe.latent.loss == "psnr")
     loss = recipe.loss
     return DOVEPixel(
         pipe,

@@ -1,8 +1,11 @@
 """Losses: one value by hand, one invariance, a gradient that reaches what it should."""
 
+import math
+
 import pytest
 import torch
 
+from finetune.losses.latent import FLOOR, psnr_loss
 from finetune.losses.perceptual import missing_message, missing_weights
 from finetune.losses.pixel import frame_difference_loss, refinement_loss
 
@@ -64,3 +67,17 @@ def test_missing_weights_are_named_with_their_folder(name, file, tmp_path, monke
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert missing_message(name) is None
+
+
+def test_psnr_loss_by_hand():
+    # mse 0.09 and 0.99 of the two clips, and the floor of 0.01: log 0.1 and log 1
+    z_gt = torch.zeros(2, 4, 3, 2, 2)
+    z_sr = torch.tensor([0.09, 0.99]).sqrt().view(2, 1, 1, 1, 1).expand_as(z_gt)
+    assert psnr_loss(z_sr, z_gt).item() == pytest.approx(math.log(0.1) / 2, rel=1e-5)
+
+
+def test_psnr_loss_hears_every_clip_by_its_own_error():
+    z_sr = torch.tensor([0.1, 1.0]).view(2, 1, 1, 1, 1).expand(2, 4, 3, 2, 2).clone().requires_grad_()
+    psnr_loss(z_sr, torch.zeros_like(z_sr)).backward()
+    easy, hard = z_sr.grad.flatten(1).sum(1).tolist()
+    assert easy / hard == pytest.approx(0.1 / (0.01 + FLOOR) * (1.0 + FLOOR), rel=1e-5)  # with MSE: 0.1

@@ -53,6 +53,8 @@ def test_the_names_that_others_rely_on_can_be_overridden(tmp_path):
         ("dove_s1", "data.image_ratio=0.5", "images is not set"),
         ("dove_s1", "method=dove", "expected one of dove_latent, dove_pixel"),
         ("dove_s1", "loss.perceptual=none", "dove_latent has no such settings"),
+        ("dove_s2", "latent.loss=psnr", "dove_pixel has no such settings"),
+        ("dove_s1", "latent.loss=l1", "latent: loss: expected one of mse, psnr"),
         ("dove_s1", "train.ema_decay=2.0", "between 0 and 1"),
         ("dove_s2", "loss=null", "missing loss"),
         ("tiny/vae", "validation={lq: a, gt: b}", "vae trains no transformer"),

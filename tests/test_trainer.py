@@ -77,6 +77,7 @@ def absolute(x, y):
 
 METHODS = {
     "latent": (lambda pipe: DOVELatent(pipe), batch(9)),
+    "latent, psnr": (lambda pipe: DOVELatent(pipe, psnr=True), batch(9)),
     "pixel video": (lambda pipe: DOVEPixel(pipe, absolute), batch(2)),
     "pixel image": (lambda pipe: DOVEPixel(pipe, None), batch(1, "image")),
     "vae": (lambda pipe: VAE(pipe), batch(9)),
