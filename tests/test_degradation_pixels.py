@@ -129,6 +129,14 @@ def test_the_codec_keeps_count_and_size(codec, size):
     assert np.abs(np.stack(decoded).astype(int) - frames).mean() < 25
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_the_codec_keeps_the_mean_of_each_channel(codec):
+    frames = texture(5, 64, 96) // 2 + 60  # nothing to clip
+    decoded = transcode(list(frames), VideoCodec(codec=codec, bits_per_frame=500_000, size=(64, 96)))
+    shift = (np.stack(decoded).astype(float) - frames).mean(axis=(0, 1, 2))
+    assert np.abs(shift).max() < 0.3
+
+
 def test_fewer_bits_are_worse():
     frames = texture(8, 96, 96)[..., :1].repeat(3, axis=-1)  # grey, since 4:2:0 alone costs colour
     errors = []

@@ -31,6 +31,8 @@ from vsr.memory import keep_freed_memory
 RECIPES, WORK = Path("configs/tiny"), Path("checkpoint/tiny")
 CLIPS, DEGRADATIONS = 2000, 2
 """Training clips, and samples of each in the latent cache."""
+ROUNDS = (5400, 3400, 3200)
+"""Steps of stage 1 after its first run: each round begins with the last one's model, the learning rate rises again."""
 MEASURED = 64
 """Samples that the metric and the scale of latents are measured on."""
 
@@ -47,10 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         lambda: compressed(output / "vae", WORK / "compressed"),
         lambda: cache_latents.main([str(RECIPES / "s1.yaml"), f"--degradations={DEGRADATIONS}"]),
         lambda: trained("s1"),
-        lambda: trained("s1_more"),
-        lambda: trained(
-            "s1_last", "s1_more", f"init_from={WORK}/s1_more/model", f"output_dir={WORK}/s1_last", "train.steps=4600"
-        ),
+        more_rounds,
         lambda: trained("s2"),
     )
     for step in steps:
@@ -76,6 +75,18 @@ def compressed(vae: Path, target: Path) -> int:
         lambda: changed(WORK / "vae_long/model", target, lambda vae: follow_pixels(vae, first_latents(vae))),
     )
     return next((code for step in steps if (code := step())), 0)
+
+
+def more_rounds() -> int:
+    """Train s1_2, s1_3, ... by configs/tiny/s1_more.yaml, unless they are there; the exit code."""
+    source = "s1"
+    for number, steps in enumerate(ROUNDS, 2):
+        name = f"s1_{number}"
+        places = f"init_from={WORK / source / train.EXPORT}", f"output_dir={WORK / name}"
+        if code := trained(name, "s1_more", *places, f"train.steps={steps}"):
+            return code
+        source = name
+    return 0
 
 
 def trained(name: str, recipe: str = "", *overrides: str) -> int:
