@@ -17,7 +17,8 @@ MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240
 SWSCALE_MATRICES = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9, "rgb": 5}
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
-_FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+"""What swscale does without being told makes a video about a level darker at each conversion to and fro."""
 
 
 def assumed_matrix(rows: int, untagged: str) -> int:
@@ -62,7 +63,7 @@ class RgbConverter:
             src_colorspace=self._matrix,
             src_color_range=self._range,
             dst_color_range=ColorRange.JPEG,
-            interpolation=_FLAGS,
+            interpolation=EXACT,
         )
         return rescale(rgb.to_ndarray(), self._factor, self._offset)
 

@@ -6,9 +6,9 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import Interpolation
 
 from finetune.data.degradation.plan import VideoCodec
+from vsr.video_io.colour import EXACT
 
 ENCODERS = {"libx264": "libx264", "h264": "libx264", "mpeg4": "mpeg4"}
 DECODERS = {"libx264": "h264", "h264": "h264", "mpeg4": "mpeg4"}
@@ -16,9 +16,6 @@ DECODERS = {"libx264": "h264", "h264": "h264", "mpeg4": "mpeg4"}
 REPRODUCIBLE = {"libx264": {"x264-params": "mbtree=0"}, "mpeg4": {}}
 RATE = Fraction(1)
 """Frames per second, as published: a bit rate is then a number of bits per frame."""
-EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""Of colours: what swscale does without being told makes each clip 1.3 levels darker, and a model trained on it adds
-them to every video."""
 
 
 def transcode(frames: Sequence[np.ndarray], codec: VideoCodec) -> list[np.ndarray]:
