@@ -11,6 +11,7 @@ Memory is the peak of tensor bytes that a call makes, not what the allocator hol
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -55,13 +56,13 @@ def sides(vae: AutoencoderKLCogVideoX, direction: str, strip_rows: int | None) -
     return {"ours": ours, "untiled": diffusers_call, "tiled": tiled} | strips
 
 
-def seconds(call: Call, x: Tensor) -> tuple[float, float]:
-    """Of the clock, and of this process: on a machine with other work the second is the one to compare."""
+def timed(call: Call, x: Tensor) -> tuple[Tensor, tuple[float, float]]:
+    """The result, and seconds of the clock and of this process: beside other work compare the second."""
     start, process_start = time.perf_counter(), time.process_time()
-    call(x)
+    result = call(x)
     if x.is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - start, time.process_time() - process_start
+    return result, (time.perf_counter() - start, time.process_time() - process_start)
 
 
 @torch.no_grad()
@@ -80,18 +81,19 @@ def compare(
 ) -> dict[str, object]:
     """One direction: median seconds, ratios to ours, peak bytes, and the largest difference from untiled."""
     calls = sides(vae, direction, strip_rows)
-    results, peaks = {}, {}
+    results, peaks, first = {}, {}, {}
     for name, call in calls.items():  # warms up, too
         with PeakBytes([x, *vae.parameters()]) as counter:
-            results[name] = call(x)
+            results[name], first[name] = timed(call, x)
         peaks[name] = counter.peak
+        print(f"{direction}, {name}: {first[name][0]:.1f} s while bytes are counted", file=sys.stderr, flush=True)
     exact = results["untiled"].float()
     differences = {name: (results[name].float() - exact).abs().max().item() for name in calls if name in EXACT}
     del results, exact
-    times = {name: [] for name in calls}
+    times = {name: [] if runs else [first[name]] for name in calls}
     for _ in range(runs):
         for name, call in calls.items():
-            times[name].append(seconds(call, x))
+            times[name].append(timed(call, x)[1])
     clock, process = ({name: statistics.median(t[i] for t in times[name]) for name in calls} for i in (0, 1))
     return {
         "direction": direction,
@@ -115,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--groups", type=int, default=4)
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=5, help="0: the time of the one call whose bytes are counted")
     parser.add_argument("--strip_rows", type=int, help="also measure our path in strips of so many rows")
     parser.add_argument("--profile", action="store_true", help="also print where our and diffusers' untiled time goes")
     parser.add_argument("--threads", type=int, help="on a CPU; default: torch's own")

@@ -10,6 +10,8 @@ from vsr.errors import UsageError
 
 FRAME_STEP = 8
 """Frames per batch of latents of the CogVideoX VAE; the model itself is asked again when it is loaded."""
+SECTIONS = (("dove_latent", "latent", False), ("dove_pixel", "loss", True), ("vae", "vae", True))
+"""Each method, the section of its own, and whether a recipe must have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,13 +170,13 @@ class Recipe:
 
     def _check_sections(self) -> None:
         """Each method has its own section, and no other."""
-        for method, section in (("dove_latent", "latent"), ("dove_pixel", "loss"), ("vae", "vae")):
+        for method, section, needed in SECTIONS:
             given = getattr(self, section) is not None
             if given and self.method != method:
                 raise UsageError(
                     f"{section}: {self.method} has no such settings; remove the section, or use method: {method}"
                 )
-            if self.method == method and not given and method != "dove_latent":
+            if needed and not given and self.method == method:
                 raise UsageError(f"missing {section}; {method} needs the section, see the recipes in configs/")
         if self.method == "vae" and self.train.lora:
             raise UsageError("train: lora: vae trains all weights; remove it")

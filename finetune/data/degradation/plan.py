@@ -1,7 +1,7 @@
 """What happens to one clip, as plain data: every draw is made, no pixel is touched. Sizes are (height, width)."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 KernelKind = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso", "sinc"]
 Interpolation = Literal["bilinear", "area", "bicubic"]
@@ -109,8 +109,3 @@ class Plan:
     output_bits: Literal[8, 16]
     """Depth of the result: 8 rounds it to what files hold, 16 keeps fractions of a level."""
     operations: tuple[Operation, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON takes it; each operation says its name."""
-        operations = [{"name": type(operation).__name__, **asdict(operation)} for operation in self.operations]
-        return {**asdict(self), "operations": operations}
