@@ -88,7 +88,7 @@ def _write_video(target: Path, result: VideoInfo, frames: Iterator[tuple[int, Pa
     middle, shown = (result.frame_count or 1) // 2, {}
     pts, panels = next(frames)
     height, width = _row(panels).shape[:2]
-    info = replace(result, width=width, height=height, depth=8, audio=(), subtitles=())
+    info = replace(result, width=width, height=height, depth=8, audio=(), subtitles=(), has_tags=False)
     options = OutputOptions(audio=False, crf=16)
     with open_writer(target, info, width=width, height=height, options=options) as writer:
         for number, (time, shot) in enumerate(chain([(pts, panels)], frames)):

@@ -23,7 +23,7 @@ def write_crops(rows: list[Row], bench: Bench) -> list[Row]:
     if not missing:
         return rows
     path = bench.root / rows[0]["path"]
-    info = replace(probe(path), audio=(), subtitles=())
+    info = replace(probe(path), audio=(), subtitles=(), has_tags=False)
     for scene, group in groupby(frames_of_scenes(path, missing), key=lambda item: item[0]["scene_idx"]):
         _write_crop(targets[scene], info, ((row, pixels) for row, _, pixels in group))
     return rows

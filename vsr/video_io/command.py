@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vsr.video_io.info import VideoInfo
 from vsr.video_io.media import SAFE_DEMUXERS, media_url
-from vsr.video_io.output import CopiedStreams, OutputOptions
+from vsr.video_io.output import MATROSKA_AUDIO, CopiedStreams, OutputOptions
 
 DEFAULT_CRF = 12
 RAW_FRAMES = ["-protocol_whitelist", "pipe", "-probesize", "32", "-analyzeduration", "0", "-f", "nut", "-i", "pipe:0"]
@@ -50,7 +50,7 @@ def encode_arguments(
 
 
 def _source(info: VideoInfo, streams: CopiedStreams, shift: Fraction) -> list[str]:
-    if not (streams.audio or streams.subtitles):
+    if not _needs_source(info, streams):
         return []
     safe = ["-protocol_whitelist", "file", "-format_whitelist", SAFE_DEMUXERS]
     return [*safe, "-itsoffset", f"{float(shift):.6f}", "-i", media_url(info.path)]
@@ -58,7 +58,7 @@ def _source(info: VideoInfo, streams: CopiedStreams, shift: Fraction) -> list[st
 
 def _copied(info: VideoInfo, streams: CopiedStreams, container: str) -> list[str]:
     maps = ["-map", "0:v:0"]
-    if not (streams.audio or streams.subtitles):
+    if not _needs_source(info, streams):
         return maps
     for i in streams.audio:
         maps += ["-map", f"1:a:{i}"]
@@ -67,10 +67,17 @@ def _copied(info: VideoInfo, streams: CopiedStreams, container: str) -> list[str
     if container == "matroska":
         maps += ["-map", "1:t?"]  # the fonts of ASS subtitles
     codecs = ["-c", "copy"]
+    for position, i in enumerate(streams.audio):
+        if info.audio[i] not in MATROSKA_AUDIO:
+            codecs += [f"-c:a:{position}", "flac"]
     for position, i in enumerate(streams.subtitles):
         if container == "matroska" and info.subtitles[i] == "mov_text":
             codecs += [f"-c:s:{position}", "srt"]
-    return [*maps, "-map_metadata", "1", "-map_chapters", "1", *codecs]
+    return [*maps, "-map_metadata", "1", "-map_chapters", "1" if streams.chapters else "-1", *codecs]
+
+
+def _needs_source(info: VideoInfo, streams: CopiedStreams) -> bool:
+    return bool(streams.audio or streams.subtitles or info.has_tags)
 
 
 def _picture(info: VideoInfo, pixel_format: str) -> list[str]:

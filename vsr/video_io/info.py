@@ -48,7 +48,9 @@ class VideoInfo:
     tagged: bool = True
     """The source states its matrix; if not, ``matrix`` was assumed."""
     audio: tuple[str, ...] = ()
-    """Codec of each audio stream, in order."""
+    """Codec of each audio stream, in order; "unknown" also where the stream declares no sample rate."""
+    audio_rates: tuple[int, ...] = ()
+    """Samples per second of each audio stream."""
     subtitles: tuple[str, ...] = ()
     """Codec of each subtitle stream, in order."""
     duration: float | None = None
@@ -57,6 +59,8 @@ class VideoInfo:
     """Seconds on the clock of the file at which pts 0 lies; not 0 in broadcast streams, whose clock is arbitrary."""
     codec: str = ""
     """FFmpeg's name of the video codec; empty for images."""
+    has_tags: bool = False
+    """The container has a title, chapters or the like."""
     pixel_format: str = ""
     """FFmpeg's name of the stored pixel format; empty for images."""
     stream_index: int = 0

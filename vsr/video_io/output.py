@@ -17,6 +17,14 @@ LARGEST_CRF = 51
 
 MP4_AUDIO = frozenset(["aac", "mp3", "ac3", "eac3", "alac", "opus", "flac", "dts", "mp2"])
 """Audio that MP4 holds and players find there; PCM and Vorbis go to Matroska."""
+SLOWEST_MP3_IN_MP4 = 16000
+"""Samples per second; MPEG-4 knows no slower layer III."""
+MATROSKA_AUDIO = MP4_AUDIO | {
+    *("vorbis", "truehd", "tta", "wavpack", "cook", "wmav1", "wmav2", "wmapro", "wmalossless"),
+    *("pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_s16be", "pcm_s24be", "pcm_s32be"),
+    *("pcm_alaw", "pcm_mulaw", "adpcm_ms", "adpcm_ima_wav"),
+}
+"""Audio that Matroska holds; all else is stored there as FLAC."""
 MP4_SUBTITLES = frozenset({"mov_text"})
 TEXT_SUBTITLES = frozenset({"subrip", "ass", "webvtt", "text", "mov_text"})
 PICTURE_SUBTITLES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"})
@@ -65,8 +73,10 @@ class CopiedStreams:
     """Indices of audio streams."""
     subtitles: tuple[int, ...] = ()
     """Indices of subtitle streams."""
+    chapters: bool = True
+    """Chapters still lie where they did."""
     notes: tuple[str, ...] = ()
-    """Why a stream is missing."""
+    """Why a stream is missing or not as it was."""
 
 
 def output_path(folder: Path, info: VideoInfo, options: OutputOptions) -> Path:
@@ -86,8 +96,8 @@ def copied_streams(info: VideoInfo, options: OutputOptions) -> CopiedStreams:
     if _duration_changes(info, options):
         lost = [*info.audio, *info.subtitles] if options.audio else info.subtitles
         note = f"audio and subtitles are dropped: at {options.fps} frames per second the duration changes"
-        return CopiedStreams(notes=(note,) if lost else ())
-    audio = _known(info.audio) if options.audio else ()
+        return CopiedStreams(chapters=False, notes=(note,) if lost else ())
+    audio = tuple(i for i, codec in enumerate(info.audio) if codec != "unknown") if options.audio else ()
     subtitles = tuple(i for i, codec in enumerate(info.subtitles) if codec in MATROSKA_SUBTITLES)
     notes = [
         f"subtitle stream {i} ({codec}) fits no output container and is dropped"
@@ -95,26 +105,31 @@ def copied_streams(info: VideoInfo, options: OutputOptions) -> CopiedStreams:
         if i not in subtitles
     ]
     notes += [
-        f"audio stream {i} has an unknown codec and is dropped"
+        f"audio stream {i} has an unknown codec or no sound and is dropped"
         for i in range(len(info.audio))
         if options.audio and i not in audio
+    ]
+    notes += [
+        f"audio stream {i} ({info.audio[i]}) fits no output container and is stored as FLAC"
+        for i in audio
+        if info.audio[i] not in MATROSKA_AUDIO
     ]
     return CopiedStreams(audio=audio, subtitles=subtitles, notes=tuple(notes))
 
 
 def fits_mp4(info: VideoInfo, streams: CopiedStreams) -> bool:
     """Whether MP4 can hold all copied streams as they are."""
-    audio_fits = all(info.audio[i] in MP4_AUDIO for i in streams.audio)
+    audio_fits = all(_audio_fits_mp4(info.audio[i], info.audio_rates[i]) for i in streams.audio)
     return audio_fits and all(info.subtitles[i] in MP4_SUBTITLES for i in streams.subtitles)
+
+
+def _audio_fits_mp4(codec: str, rate: int) -> bool:
+    return codec in MP4_AUDIO and not (codec == "mp3" and rate < SLOWEST_MP3_IN_MP4)
 
 
 def _extension(info: VideoInfo, options: OutputOptions) -> str:
     plain = options.pixel_format != "rgb" and fits_mp4(info, copied_streams(info, options))
     return ".mp4" if plain else ".mkv"
-
-
-def _known(codecs: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(i for i, codec in enumerate(codecs) if codec != "unknown")
 
 
 def _duration_changes(info: VideoInfo, options: OutputOptions) -> bool:

@@ -127,10 +127,12 @@ def _describe(path: Path, container: InputContainer, stream: VideoStream, untagg
         time_base=stream.time_base,
         depth=max(8, *(component.bits for component in frame.format.components)),
         sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-        audio=tuple(_codec_name(s) for s in container.streams.audio),
+        audio=tuple(_codec_name(s) if _sample_rate(s) else "unknown" for s in container.streams.audio),
+        audio_rates=tuple(_sample_rate(s) for s in container.streams.audio),
         subtitles=tuple(_codec_name(s) for s in container.streams.subtitles),
         duration=_duration(container, stream),
         origin=_origin(container),
+        has_tags=bool(container.metadata or container.chapters()),
         codec=_codec_name(stream),
         pixel_format=frame.format.name,
         stream_index=stream.index,
@@ -226,3 +228,8 @@ def _origin(container: InputContainer) -> Fraction:
 
 def _codec_name(stream: av.stream.Stream) -> str:
     return stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
+
+
+def _sample_rate(stream: av.AudioStream) -> int:
+    """0 where nobody knows: a stream that is announced and holds no sound."""
+    return stream.codec_context.sample_rate if stream.codec_context else 0
