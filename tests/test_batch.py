@@ -15,10 +15,10 @@ from torch.testing import assert_close
 
 import eval_metrics
 import inference_script
-from tests.media import clip, pixels_of, times_of
+from tests.media import clip, clip_with_sound, pixels_of, times_of, variable_rate
 from tests.test_pipelines import add_text_encoder, fake_hub, lora_file, publish_as_cogvideox
 from tests.tiny import identity_pipeline, random_pipeline
-from vsr import jobs, prompts, restore_video
+from vsr import batch, jobs, prompts, restore_video
 from vsr.errors import EncoderError, InputError, UsageError
 from vsr.pipelines import dove
 from vsr.report import Report, fingerprint, identity
@@ -124,6 +124,9 @@ def test_a_result_whose_run_was_killed_before_its_entry_was_complete_is_its_own(
 def test_the_fingerprint_sees_weights_and_configuration_but_not_a_stored_embedding(model):
     before = fingerprint(model)
     prompts.write_embedding(model, "", torch.zeros(1, 2, 3))
+    (model / "vae" / ".ipynb_checkpoints").mkdir()
+    for name in (".ipynb_checkpoints/config.json", ".DS_Store", "._config.json", "notes.txt"):
+        (model / "vae" / name).write_text("x")
     assert fingerprint(model) == before
     weights = model / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
@@ -143,6 +146,24 @@ def test_a_damaged_report_means_that_nothing_is_done(tmp_path, damage):
     (tmp_path / "report.json").write_text(damage)
     (tmp_path / "one.mp4").write_bytes(b"x")
     assert not Report(tmp_path).is_done(tmp_path / "one.mp4", tmp_path / "one.mp4", {})
+
+
+def test_a_file_that_is_no_report_is_kept_beside_the_report(tmp_path, caplog):
+    (tmp_path / "report.json").write_text('{"mine": 1}')
+    report = Report(tmp_path)
+    for name in ("a", "b"):
+        report.failed(name, InputError("bad"))
+    assert (tmp_path / "report.json.old").read_text() == '{"mine": 1}'
+    assert "kept as report.json.old" in caplog.text
+    assert list(json.loads((tmp_path / "report.json").read_text())["files"]) == ["a", "b"]
+
+
+def test_entries_outlive_a_report_that_somebody_deletes(tmp_path):
+    report = Report(tmp_path)
+    report.failed("a", InputError("bad"))
+    (tmp_path / "report.json").unlink()
+    report.failed("b", InputError("bad"))
+    assert list(json.loads((tmp_path / "report.json").read_text())["files"]) == ["a", "b"]
 
 
 def test_a_report_that_cannot_be_written_is_an_encoder_error(tmp_path):
@@ -233,6 +254,31 @@ def test_comparison_and_scores(tmp_path, restore, capsys):
     shutil.rmtree(compared)
     assert restore("--compare", truth) == 0  # nothing is left to restore, but this is
     assert names_in(compared) == ["one.mp4", "one.png"]
+
+
+def test_scores_are_computed_where_the_model_ran(tmp_path, restore, monkeypatch):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    (tmp_path / "gt").mkdir()
+    clip(tmp_path / "gt" / "one.mp4", size="64x48")
+    devices, score = [], batch.score_pairs
+    monkeypatch.setattr(batch, "own_device", lambda *_: torch.device("cpu:0"))
+    monkeypatch.setattr(batch, "score_pairs", lambda *a, **k: (devices.append(k["settings"].device), score(*a, **k))[1])
+    assert restore(f"--gt_dir={tmp_path / 'gt'}", "--eval_metrics=psnr") == 0
+    assert devices == ["cpu:0"]
+
+
+def test_a_comparison_with_frames_as_png_has_the_times_of_the_source(tmp_path, restore):
+    source = variable_rate(tmp_path / "in" / "one.mp4")
+    assert restore("--compare", "--png_save") == 0
+    assert times_of(tmp_path / "out" / "compare" / "one.mp4") == times_of(source)
+
+
+def test_comparisons_of_one_stem_are_refused_before_the_work(tmp_path, restore, caplog):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    clip_with_sound(tmp_path / "in" / "one.mov", "-c:a", "pcm_s16le")
+    assert restore("--compare") == 2
+    assert "one stem" in caplog.text
+    assert restore("--dry_run") == 0
 
 
 @pytest.mark.parametrize("size", ["62x48", "64x46"])

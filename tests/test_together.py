@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -15,11 +16,13 @@ import torch
 import inference_script
 from tests.media import clip, pixels_of
 from tests.tiny import identity_pipeline, random_pipeline
-from vsr.errors import UsageError
+from vsr.errors import EncoderError, UsageError
+from vsr.jobs import Job
 from vsr.ranks import Rank, own_device, this_rank
 from vsr.restore import RestoreSettings, restore_frames
 from vsr.shared_file import SharedFile
-from vsr.together import restore_windows
+from vsr.shared_work import join_work
+from vsr.together import long_jobs, restore_windows
 from vsr.video_io import probe
 
 ROOT = Path(__file__).parent.parent
@@ -188,6 +191,32 @@ def test_what_no_process_has_the_memory_for_has_failed(batch, tmp_path):
     assert "0 restored, 0 already done, 3 failed" in said[0]
     report = json.loads((tmp_path / "out" / "report.json").read_text())["files"]
     assert {entry["status"] for entry in report.values()} == {"failed"}
+
+
+def test_a_window_that_cannot_be_stored_is_named_and_leaves_nothing(tmp_path):
+    shared = SharedFile(tmp_path / "work", "long.mp4", "identity", "rank 0")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with shared.claim_window(0) as mine:
+        assert mine
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        try:
+            with pytest.raises(EncoderError, match=r"cannot be written: (?!None)"):
+                shared.store(0, torch.zeros(9, 3, 64, 64))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in (tmp_path / "work" / "identity").iterdir()] == ["000000"]
+
+
+def test_a_work_folder_that_cannot_be_made_is_an_error_in_words(tmp_path):
+    (tmp_path / ".vsr-work").write_text("x")
+    with pytest.raises(EncoderError, match="cannot be made"), join_work(tmp_path, Rank(size=2)):
+        pytest.fail("joined")
+
+
+def test_long_clips_whose_header_counts_no_frames_are_shared(tmp_path):
+    matroska, short = clip(tmp_path / "a.mkv", seconds="8"), clip(tmp_path / "b.mp4", seconds="0.4")
+    jobs = [Job(info=probe(path), target=tmp_path / "out" / path.name, prompt="") for path in (matroska, short)]
+    assert long_jobs(jobs, window=9, processes=2) == {jobs[0]}
 
 
 def test_the_launcher_says_who_this_process_is():

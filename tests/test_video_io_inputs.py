@@ -28,6 +28,11 @@ def test_a_folder_gives_videos_images_and_clips_in_natural_order(tmp_path):
     assert names_of(find_inputs(tmp_path), tmp_path) == ["a.Mov", "b2.mkv", "b10.MP4", "clip", "pic.JPG"]
 
 
+def test_digits_that_are_no_decimals_are_letters(tmp_path):
+    touch(tmp_path, "①1.mp4", "5²3.mp4", "٣.mp4")
+    assert len(find_inputs(tmp_path)) == 3
+
+
 def test_a_file_is_itself_whatever_it_is_called(tmp_path):
     touch(tmp_path, "text.mp4", "odd[1].vob")
     assert find_inputs(tmp_path / "text.mp4") == [tmp_path / "text.mp4"]
@@ -141,3 +146,10 @@ def test_an_mkv_named_mp4_is_read(tmp_path):
     renamed = whole.rename(tmp_path / "a.mp4")
     assert probe(renamed).frame_count is None
     assert len(media.pixels_of(renamed)) == 10
+
+
+@pytest.mark.parametrize("extension", ["mkv", "webm", "ts", "flv"])
+def test_where_the_header_counts_no_frames_the_duration_tells(tmp_path, extension):
+    info = probe(media.clip(tmp_path / f"a.{extension}", seconds="2"))
+    assert info.frame_count is None
+    assert info.likely_frame_count == pytest.approx(50, abs=2)

@@ -133,6 +133,15 @@ def test_fps_gives_new_times_and_drops_sound_with_a_note(tmp_path):
     assert probe(target).audio == () and "dropped" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("fps", "simple"),
+    [("23.976024", "24000/1001"), ("29.97003", "30000/1001"), ("29.97", "2997/100"), ("9999.999", "10000")],
+)
+def test_fps_with_many_digits_is_the_simple_rate_nearest_to_it(tmp_path, fps, simple):
+    target, _ = media.copy_through(media.clip(tmp_path / "in.mp4"), tmp_path / "out", fps=Fraction(fps))
+    assert media.times_of(target) == [i / Fraction(simple) for i in range(10)]
+
+
 def test_fps_keeps_a_late_start_beside_the_sound(tmp_path):
     picture, sound = media.clip(tmp_path / "p.mp4", seconds="1"), media.clip_with_sound(tmp_path / "s.mp4")
     source = tmp_path / "in.mp4"

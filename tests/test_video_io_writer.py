@@ -92,6 +92,36 @@ def test_what_a_killed_run_left_behind_is_removed_by_the_next(tmp_path, info):
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_a_second_writer_of_one_result_leaves_the_first_alone_and_says_so(tmp_path, info, caplog):
+    target, options = tmp_path / "out" / "in", OutputOptions(png=True)
+    script = (
+        "import sys, numpy as np; from pathlib import Path; from vsr.video_io import *\n"
+        "info = probe(sys.argv[1])\n"
+        "with open_writer(Path(sys.argv[2]), info, width=64, height=48, options=OutputOptions(png=True)) as writer:\n"
+        "    writer.write(np.zeros((48, 64, 3), np.uint8), 0)\n"
+    )
+    with open_writer(target, info, width=64, height=48, options=options) as first:
+        first.write(noise(), 0)
+        command = [sys.executable, "-c", script, str(info.path), str(target)]
+        second = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+        assert len(list(target.iterdir())) == 1
+        first.write(noise(), 1)
+    assert "another process is writing" in second.stderr
+    assert len(list(target.iterdir())) == 2 and list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_folder_of_frames_takes_the_place_of_a_file_or_a_link_and_spares_what_that_led_to(tmp_path, info, kind):
+    target, elsewhere = tmp_path / "out" / "in", tmp_path / "elsewhere"
+    target.parent.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "000000.png").write_bytes(b"x")
+    target.write_text("x") if kind == "file" else target.symlink_to(elsewhere)
+    write(target, info, png=True)
+    assert len(list(target.iterdir())) == 3 and not target.is_symlink()
+    assert (elsewhere / "000000.png").read_bytes() == b"x"
+
+
 def test_a_dead_encoder_is_reported_at_once(tmp_path, info):
     out = tmp_path / "out"
     with (

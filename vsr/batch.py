@@ -22,7 +22,7 @@ from vsr.errors import SOME_FAILED, EncoderError, OutOfMemoryError, UsageError, 
 from vsr.fitting import Fitting
 from vsr.flags import identity_of, output_options, read_prompts, restore_settings
 from vsr.jobs import Job
-from vsr.metrics import Pair, check_metrics, score_pairs
+from vsr.metrics import Pair, ScoreSettings, check_metrics, score_pairs
 from vsr.offload import offload_transformer
 from vsr.pipelines.lora import check_lora, fuse_lora
 from vsr.planner import Forecast, Planner
@@ -72,6 +72,8 @@ class Batch:
         self._jobs = jobs.find_jobs(
             sources, args.output_path, self._output, self._outcome, untagged=args.untagged, prompts=given
         )
+        if args.compare or args.gt_dir:
+            jobs.refuse_shared_stems(self._jobs)
         scale = self._facts.settings.scale
         self._layouts = {
             job: make_layout(self._settings, self._grid, job.info.height, job.info.width, scale) for job in self._jobs
@@ -202,7 +204,7 @@ class Batch:
         fitting, notes = Fitting(pipe), defaultdict(list)
 
         def restore(job: Job, **how: Any) -> dict[str, Any]:
-            progress.start(job.name, job.info.frame_count)
+            progress.start(job.name, job.info.likely_frame_count)
             fitting.start(self._layouts[job], plans[job])
             report.started(job.info.path, job.target, settings_of(job))
             facts = restore_video(
@@ -222,7 +224,7 @@ class Batch:
             return facts
 
         def windows_of(job: Job, shared: SharedFile) -> None:
-            progress.start(job.name, job.info.frame_count)
+            progress.start(job.name, job.info.likely_frame_count)
             fitting.start(self._layouts[job], plans[job])
             restore_windows(job.info, pipe, self._settings, embeddings[job.prompt], shared, progress.advance, fitting)
             notes[job] += fitting.take_notes()
@@ -337,7 +339,8 @@ class Batch:
         pairs = [Pair(job.stem, job.target, self._truths[job]) for job in self._finished() if job in self._truths]
         if not self._metrics or not pairs:
             return 0
-        report = score_pairs(pairs, self._metrics, pred=self._args.output_path, gt=self._args.gt_dir)
+        folders = {"pred": self._args.output_path, "gt": self._args.gt_dir}
+        report = score_pairs(pairs, self._metrics, **folders, settings=ScoreSettings(device=str(self._device)))
         progress.table("metrics", report.table(), report.as_dict())
         report.write(self._args.output_path / "metrics.json")
         return SOME_FAILED if report.failures else 0

@@ -7,11 +7,11 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from vsr.errors import UsageError
+from vsr.errors import EncoderError, UsageError
 
 
 @contextmanager
@@ -22,6 +22,8 @@ def claim(path: Path) -> Iterator[TextIO | None]:
     except FileNotFoundError:
         yield None
         return
+    except OSError as error:
+        raise EncoderError(f"{path} cannot be written: {error.strerror}") from error
     with file:
         yield file if lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
 
@@ -56,7 +58,8 @@ def sign(file: TextIO, name: str) -> str:
     """Write into a claim who holds it; returns who did before, empty when nobody."""
     file.seek(0)
     before = file.read()
-    file.truncate(0)
-    file.write(f"{name} (process {os.getpid()} on {socket.gethostname()})")
-    file.flush()
+    with suppress(OSError):  # only for people: a full disk is told where the work needs it
+        file.truncate(0)
+        file.write(f"{name} (process {os.getpid()} on {socket.gethostname()})")
+        file.flush()
     return before

@@ -55,13 +55,14 @@ def compare(source: VideoInfo, restored: Path, ground_truth: Path | None, stem: 
             _, shown = next(frames)
             _add(scores, shown)
         else:
-            shown = _write_video(folder / f"{stem}.mp4", result, frames, scores)
+            shown = _write_video(folder / f"{stem}.mp4", source, result, frames, scores)
     _write_picture(folder / f"{stem}.png", shown)
     return {name: score.summary() for name, score in scores.items()}
 
 
 def _panels(source: VideoInfo, result: VideoInfo, ground_truth: Path | None) -> Iterator[tuple[int, Panels]]:
-    """Yield (time stamp of the result, panels) for every frame."""
+    """Yield (time stamp, panels) for every frame; it is the result's, which a folder of frames does not have."""
+    timed_by_source = result.kind == "frames"
     streams = {"bicubic": source, "restored": result, **({"ground truth": probe(ground_truth)} if ground_truth else {})}
     if ground_truth:
         check_ground_truth(ground_truth, (result.height, result.width), result.frame_count)
@@ -71,7 +72,7 @@ def _panels(source: VideoInfo, result: VideoInfo, ground_truth: Path | None) -> 
             panels = {name: _eight_bit(frame.pixels) for name, frame in zip(streams, frames, strict=True)}
             size = (result.width, result.height)
             panels["bicubic"] = cv2.resize(panels["bicubic"], size, interpolation=cv2.INTER_CUBIC)
-            yield frames[1].pts, panels
+            yield frames[0 if timed_by_source else 1].pts, panels
     except ValueError as error:
         raise InputError(f"{', '.join(info.path.name for info in streams.values())}: the lengths differ") from error
     finally:
@@ -83,12 +84,16 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def _write_video(target: Path, result: VideoInfo, frames: Iterator[tuple[int, Panels]], scores: dict) -> Panels:
-    """Write all panels side by side, at the times of the result; return those of the middle frame."""
+def _write_video(
+    target: Path, source: VideoInfo, result: VideoInfo, frames: Iterator[tuple[int, Panels]], scores: dict
+) -> Panels:
+    """Write all panels side by side, at the times that come with them; return those of the middle frame."""
     middle, shown = (result.frame_count or 1) // 2, {}
     pts, panels = next(frames)
     height, width = _row(panels).shape[:2]
-    info = replace(result, width=width, height=height, depth=8, audio=(), subtitles=(), has_tags=False)
+    clock = source if result.kind == "frames" else result
+    times = {"kind": clock.kind, "rate": clock.rate, "time_base": clock.time_base, "origin": clock.origin}
+    info = replace(result, width=width, height=height, depth=8, audio=(), subtitles=(), has_tags=False, **times)
     options = OutputOptions(audio=False, crf=16)
     with open_writer(target, info, width=width, height=height, options=options) as writer:
         for number, (time, shot) in enumerate(chain([(pts, panels)], frames)):

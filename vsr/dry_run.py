@@ -22,11 +22,12 @@ def describe_plan(
         teraflops: rate of the machine, see `vsr.speed`.
         is_guess: on such a device nothing has been measured that time is predicted from.
     """
-    info, count = job.info, job.info.frame_count
+    info, count = job.info, job.info.likely_frame_count
+    length = count if info.frame_count else f"about {count}" if count else "unknown number of"
     cuts = windows.count_windows(count, layout.window, layout.overlap, step) if count else "?"
     took = seconds(forecast.flops, teraflops) if forecast and forecast.flops else None
     lines = [
-        f"{job.name}: {info.width}x{info.height}, {count or 'unknown number of'} frames",
+        f"{job.name}: {info.width}x{info.height}, {length} frames",
         f"    -> {job.target}: {layout.describe()}; {cuts} window(s)",
         f"    {forecast.describe()}" if forecast else "    memory and time are not predicted with --is_vae_st",
     ]

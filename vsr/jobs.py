@@ -1,7 +1,7 @@
 """The files of a batch: found and looked into before the work, restored one by one; a bad file costs only itself."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,16 +97,28 @@ def refuse_replacing_a_source(target: Path, sources: list[Path]) -> None:
             raise UsageError(f"the result {target} would overwrite the source {source}; give another --output_path")
 
 
+def refuse_shared_stems(jobs: list[Job]) -> None:
+    """Raise UsageError when two files share the stem by which comparisons are named and ground truth is found."""
+    for first, second in _twins(jobs, lambda job: job.stem):
+        raise UsageError(
+            f"{first.name} and {second.name} have one stem, by which ground truth and comparisons go; rename one"
+        )
+
+
 def _refuse_shared_names(jobs: list[Job]) -> None:
-    owner: dict[str, str] = {}
+    for first, second in _twins(jobs, lambda job: str(job.target)):
+        raise UsageError(
+            f"{first.name} and {second.name} would both become {second.target.name}; rename one of them or "
+            f"restore them into different folders"
+        )
+
+
+def _twins(jobs: list[Job], key: Callable[[Job], str]) -> Iterator[tuple[Job, Job]]:
+    owner: dict[str, Job] = {}
     for job in jobs:
-        key = str(job.target).casefold()  # some file systems do not tell A from a
-        if key in owner:
-            raise UsageError(
-                f"{owner[key]} and {job.name} would both become {job.target.name}; rename one of them or restore them "
-                f"into different folders"
-            )
-        owner[key] = job.name
+        first = owner.setdefault(key(job).casefold(), job)  # some file systems do not tell A from a
+        if first is not job:
+            yield first, job
 
 
 def drop_finished(

@@ -60,7 +60,7 @@ class JsonLines(Bars):
     def advance(self, num_frames: int) -> None:
         self._frames += num_frames
         rate = self._frames / (time.perf_counter() - self._start)
-        left = (self._total - self._frames) / rate if self._total else None
+        left = max(0, self._total - self._frames) / rate if self._total else None
         facts = {"frames_per_second": round(rate, 3), "seconds_left": None if left is None else round(left, 1)}
         self.event("progress", file=self._name, done=self._frames, frames=self._total, **facts)
 

@@ -2,18 +2,23 @@
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from vsr.errors import EncoderError, VSRError
 from vsr.video_io import REPORT
 
+log = logging.getLogger(__name__)
+
 SAMPLE = 1 << 20
 WEIGHED = ("vae", "transformer", "scheduler")
 """Parts of a model folder that decide what it does; the embedding of the empty prompt may be added to it later."""
+READ = (".json", ".safetensors")
+"""What is loaded of them."""
 
 Entry = dict[str, Any]
 
@@ -31,7 +36,7 @@ class Report:
 
     def __init__(self, folder: Path, lock: Callable[[], AbstractContextManager] = nullcontext) -> None:
         self._path, self._lock = folder / REPORT, lock
-        self._entries = _read_entries(self._path)
+        self._entries = _read_entries(self._path) or {}
 
     def is_done(self, source: Path, target: Path, settings: Entry) -> bool:
         """The same source became ``target`` with the same settings, and the result is still there."""
@@ -62,28 +67,48 @@ class Report:
 
     def _record(self, name: str, entry: Entry) -> None:
         with self._lock():
-            self._entries = {**_read_entries(self._path), name: entry}  # others may have entered theirs
+            read = _read_entries(self._path)
+            if read is None:
+                self._keep_foreign()
+            self._entries = {**self._entries, **(read or {}), name: entry}  # others may have entered theirs
             self._write()
+
+    def _keep_foreign(self) -> None:
+        kept = self._path.with_name(f"{REPORT}.old")
+        log.warning("%s is damaged or not of this program; it is kept as %s", self._path, kept.name)
+        with _disk_errors(self._path):
+            self._path.replace(kept)
 
     def _write(self) -> None:
         temporary = self._path.with_name(f".{REPORT}.{os.getpid()}")
+        lines = [f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in self._entries.items()]  # one per file
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"files": self._entries}, indent=1), encoding="utf-8")
-            temporary.replace(self._path)
-        except OSError as error:
-            raise EncoderError(f"{self._path} cannot be written: {error.strerror}") from error
+            with _disk_errors(self._path):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_text('{"files": {\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
+                temporary.replace(self._path)
         finally:
             with suppress(OSError):
                 temporary.unlink()
 
 
-def _read_entries(path: Path) -> dict[str, Entry]:
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EncoderError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _read_entries(path: Path) -> dict[str, Entry] | None:
+    """Empty when there is no report; None when what is there is not one: then nothing counts as done."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["files"]
         return {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}  # no report, or not ours: then nothing counts as done
+    except OSError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _stamp(target: Path) -> list[int] | None:
@@ -131,7 +156,7 @@ def hash_of(path: Path) -> str:
 def fingerprint(model: Path) -> str:
     """A hash that changes with the model: its JSON files, and size, header and three samples of its weight files."""
     digest = hashlib.sha256((model / "model_index.json").read_bytes())
-    for path in sorted(path for part in WEIGHED for path in (model / part).rglob("*.*")):
+    for path in sorted(path for part in WEIGHED for kind in READ for path in (model / part).glob(f"[!.]*{kind}")):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(model)} {size}".encode())
         with path.open("rb") as file:

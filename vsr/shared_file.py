@@ -99,7 +99,7 @@ class SharedFile:
     def store(self, number: int, x_sr: Tensor) -> None:
         """Keep a restored window, (F, 3, H, W) float32; it is there complete or not at all."""
         temporary = self._path(number).with_suffix(".part")
-        with self._disk_errors():
+        with self._disk_errors(), removing(temporary):
             with temporary.open("wb") as file:
                 np.save(file, x_sr.numpy())
             sync(temporary)
@@ -152,12 +152,23 @@ class SharedFile:
             yield
         except OSError as error:
             raise EncoderError(
-                f"{self._folder} cannot be written: {error.strerror}; while several processes share a file, its "
-                f"restored windows lie there, about 17 bytes for each pixel of the result"
+                f"{self._folder} cannot be written: {error.strerror or error}; while several processes share a file, "
+                f"its restored windows lie there, about 17 bytes for each pixel of the result"
             ) from error
 
 
 def _publish_text(path: Path, text: str) -> None:
     temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with removing(temporary):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+
+
+@contextmanager
+def removing(temporary: Path) -> Iterator[None]:
+    """Leave no file there, whatever happens."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

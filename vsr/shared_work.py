@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vsr.claims import lock
+from vsr.errors import EncoderError
 from vsr.ranks import Rank
 from vsr.shared_file import REFUSED, SharedFile
 
@@ -70,7 +71,10 @@ def _enter(folder: Path) -> TextIO:
     """Hold ``members`` together with the others. Who comes first forgets the results of a run that was killed."""
     path = folder / "members"
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EncoderError(f"{folder}, where processes share a batch, cannot be made: {error.strerror}") from error
         with suppress(FileNotFoundError):
             file = path.open("a", encoding="utf-8")
             if lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB) and _is_still(path, file):

@@ -33,9 +33,10 @@ def long_jobs(jobs: list[Job], window: int, processes: int) -> set[Job]:
         jobs: all of the batch, so that every process comes to the same answer.
         window: frames per window; a file of one window is never long, nor one of unknown length.
     """
-    costs = {job: (job.info.frame_count or 0) * job.info.width * job.info.height for job in jobs}
+    lengths = {job: job.info.likely_frame_count or 0 for job in jobs}
+    costs = {job: lengths[job] * job.info.width * job.info.height for job in jobs}
     bound = sum(costs.values()) / (processes * SHARES)
-    return {job for job in jobs if processes > 1 and 0 < window < (job.info.frame_count or 0) and costs[job] > bound}
+    return {job for job in jobs if processes > 1 and 0 < window < lengths[job] and costs[job] > bound}
 
 
 def restore_windows(

@@ -70,6 +70,13 @@ class VideoInfo:
     warnings: tuple[str, ...] = ()
     """What a user should know about this source although it can be read."""
 
+    @property
+    def likely_frame_count(self) -> int | None:
+        """The header's count, else what its duration makes likely: Matroska and broadcast streams count no frames."""
+        if self.frame_count is None and self.duration is not None:
+            return round(self.duration * self.rate)
+        return self.frame_count
+
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:

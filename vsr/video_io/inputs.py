@@ -123,4 +123,4 @@ def _consecutive(images: list[Path]) -> bool:
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     pieces = re.findall(r"\d+|\D+", path.name)
-    return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces], str(path)
+    return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces], str(path)

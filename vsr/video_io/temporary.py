@@ -1,15 +1,23 @@
 """Results that appear under their final name only when complete."""
 
+import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vsr.claims import is_held, lock
 from vsr.errors import EncoderError, UsageError
+
+log = logging.getLogger(__name__)
+
+OWNER = "owner"
+"""Held, as long as it is in use, in the folder that becomes a result."""
 
 
 @contextmanager
@@ -22,16 +30,34 @@ def complete_or_nothing(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         marker = _marker(target)
-        for stale in target.parent.glob(f"{marker}*"):
-            shutil.rmtree(stale, ignore_errors=True)
+        for left in target.parent.glob(f"{marker}*"):
+            if _is_in_use(left):
+                log.warning("another process is writing %s, too", target)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=marker, dir=target.parent))
     except OSError as error:
         raise EncoderError(f"cannot write into {target.parent}: {error.strerror}") from error
     try:
-        yield folder
-        _publish(folder / "result", target)
+        with _in_use(folder):
+            yield folder
+            _publish(folder / "result", target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    with (folder / OWNER).open("w", encoding="utf-8") as file:
+        with suppress(UsageError):  # no locks here: then a folder in use looks like one that was left
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _is_in_use(folder: Path) -> bool:
+    with suppress(UsageError, OSError):
+        return is_held(folder / OWNER)
+    return False
 
 
 def sync(path: Path) -> None:
@@ -46,8 +72,8 @@ def sync(path: Path) -> None:
 def _publish(result: Path, target: Path) -> None:
     try:
         sync(result)
-        if target.is_dir() and not target.is_symlink():
-            target.rename(result.with_name("replaced"))  # a folder cannot be renamed onto one that has files
+        if os.path.lexists(target) and (result.is_dir() or (target.is_dir() and not target.is_symlink())):
+            target.rename(result.with_name("replaced"))  # only a file can be renamed onto a file, or onto a link
         result.replace(target)
         sync(target.parent)
     except OSError as error:

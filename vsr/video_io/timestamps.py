@@ -1,6 +1,7 @@
 """Time stamps: of decoded frames, made strictly increasing as encoders demand, and of the frames that are written."""
 
 import logging
+import math
 from fractions import Fraction
 
 import av
@@ -11,6 +12,9 @@ log = logging.getLogger(__name__)
 
 FINE_STEPS = 1000
 """Units per step of a constant rate, so that a late start is kept to a thousandth of a frame."""
+NTSC = 1001
+LARGEST = 2**31 - 1
+"""FFmpeg keeps the parts of a rate in 32 bits."""
 
 
 class Timeline:
@@ -63,10 +67,13 @@ class _Order:
 
 
 class OutputClock:
-    """Turns the time stamps of the source into those of the result."""
+    """Turns the time stamps of the source into those of the result.
+
+    A rate such as 23.976024 is taken for the simple one nearest to it, 24000/1001: containers hold no finer ones.
+    """
 
     def __init__(self, info: VideoInfo, fps: Fraction | None) -> None:
-        self._source_base, self._fps = info.time_base, fps
+        self._source_base, self._fps = info.time_base, fps and _simple(fps)
         if self._fps is None and info.kind != "video":
             self._fps = info.rate
         self.rate = self._fps or info.rate
@@ -86,3 +93,7 @@ class OutputClock:
         if self._fps is None:
             return pts + base
         return self._first + base + index * round(1 / (self._fps * self.time_base))
+
+
+def _simple(rate: Fraction) -> Fraction:
+    return rate.limit_denominator(max(1, min(NTSC, LARGEST // (FINE_STEPS * math.ceil(rate)))))
