@@ -1,7 +1,8 @@
 """What is refused before any weights are loaded, with the reason and what to do instead."""
 
 import importlib.util
-from dataclasses import asdict
+import logging
+from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,8 +19,12 @@ from vsr.errors import UsageError
 from vsr.pipelines import find_model, inspect
 from vsr.pipelines.settings import PipelineSettings
 
-KEPT = ("lora", "ema_decay", "lr", "betas", "eps", "weight_decay", "warmup_steps", "schedule")
+log = logging.getLogger("finetune")
+
+KEPT = ("lora", "ema_decay", "lr", "betas", "eps", "weight_decay", "warmup_steps", "schedule", "seed")
 """Fields of ``train`` that a checkpoint holds in its state: another value would change nothing, or would not fit."""
+TASK = ("method", "latent", "loss", "vae", "pipeline")
+"""Sections that say what is learned."""
 
 
 def check(recipe: Recipe) -> None:
@@ -71,12 +76,12 @@ def _check_machine(recipe: Recipe) -> None:
 
 
 def _check_same_run(recipe: Recipe, start: Path) -> None:
-    """Going on means going on with the same: what differs is refused by name rather than ignored."""
+    """Going on means going on with the same: another task or optimiser is refused by name, other data are said."""
     path = start.parent / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"resume: {start} has no recipe.yaml beside it, so it is not known what it belongs to")
     before = load_recipe(path, [])
-    pairs = {"method": (before.method, recipe.method)}
+    pairs = {name: (getattr(before, name), getattr(recipe, name)) for name in TASK}
     pairs |= {f"train.{name}": (getattr(before.train, name), getattr(recipe.train, name)) for name in KEPT}
     for name, (old, new) in pairs.items():
         if old != new:
@@ -84,6 +89,10 @@ def _check_same_run(recipe: Recipe, start: Path) -> None:
                 f"resume: {name} is {new}, but {start} is of a run with {old}; keep that, or start a run of its own "
                 f"with init_from=MODEL, where MODEL is what this one exports"
             )
+    for field in fields(recipe.data):
+        old, new = getattr(before.data, field.name), getattr(recipe.data, field.name)
+        if old != new and field.name != "workers":
+            log.warning("resume: from here on data.%s is %s; it was %s", field.name, new, old)
 
 
 def latent_folder(recipe: Recipe) -> Path:
@@ -96,7 +105,8 @@ def open_cache(recipe: Recipe) -> LatentCache:
     """The latents of this recipe; InputError names the command that makes them."""
     command = (
         f"python -m finetune.scripts.cache_latents RECIPE.yaml --degradations 4 "
-        f"data.latent_cache={recipe.data.latent_cache}        (with all overrides of the training)"
+        f"data.latent_cache={recipe.data.latent_cache}        (4, or what it was begun with; and all overrides of the "
+        f"training)"
     )
     data, crop = recipe.data, recipe.data.latent_crop
     parts = (Fraction(crop, data.height), Fraction(crop, data.width)) if crop else None

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from finetune.recipe import Recipe, TrainConfig
 from vsr.errors import UsageError
@@ -28,10 +28,11 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         UsageError: it is not the one that was asked for, or cannot do what the recipe says.
     """
     config = recipe.train
+    steps = GradientAccumulationPlugin(num_steps=config.accumulation)  # as a number, a launcher's would be believed
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
-        gradient_accumulation_steps=config.accumulation,
+        gradient_accumulation_plugin=steps,
         log_with=None if config.tracker == "none" else config.tracker,
         project_dir=recipe.output_dir,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
@@ -54,6 +55,11 @@ def _check_sharding(got: DistributedType, config: TrainConfig) -> None:
     for kind, asked in wanted.items():
         if asked and got != kind:
             raise UsageError(f"{kind.value} was asked for, but accelerate runs {got.value}: it needs a GPU per process")
+    if got in SHARDED and config.lora and config.precision == "fp16":
+        raise UsageError(
+            f"train: precision: {got.value} cannot clip the gradients of a LoRA in fp16; write bf16, or launch with "
+            f"ACCELERATE_CONFIG=configs/accelerate/ddp.yaml"
+        )
     if got in SHARDED and config.ema_decay is not None:
         raise UsageError(
             f"train: ema_decay: an average needs whole weights, and {got.value} cuts them up; write null, or launch "

@@ -42,4 +42,4 @@ trap 'stopped=130; kill -INT "$pid" || true' INT
 code=0
 wait "$pid" || code=$?
 while kill -0 "$pid" 2>/dev/null; do code=0; wait "$pid" || code=$?; done    # a signal ends wait early
-exit $(( stopped ? stopped : code ))
+exit $(( code && stopped ? stopped : code ))    # a signal that came too early to be heard stopped nothing

@@ -1,5 +1,6 @@
 """Recipes: one YAML file describes one run, completely. Dotted overrides change single fields of it."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,11 @@ class LoraConfig:
     """The update counts alpha / rank."""
     target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     """Linear layers that get one."""
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"lora: {name}: expected at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +80,13 @@ class TrainConfig:
         for name, smallest in (least | {"keep_checkpoints": 1, "warmup_steps": 0, "seed": 0}).items():
             if getattr(self, name) < smallest:
                 raise UsageError(f"{name}: expected at least {smallest}, got {getattr(self, name)}")
-        for name in ("lr", "max_grad_norm"):
-            if getattr(self, name) <= 0:
+        for name in ("lr", "max_grad_norm", "eps"):
+            if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"weight_decay: expected 0 or a number above it, got {self.weight_decay}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UsageError(f"betas: expected two numbers from 0 to below 1, got {list(self.betas)}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise UsageError(f"ema_decay: expected a number between 0 and 1, or null, got {self.ema_decay}")
 
@@ -120,6 +130,10 @@ class PipelineConfig:
     timestep: int | None = None
     """Timestep of the one step."""
 
+    def __post_init__(self) -> None:
+        if self.timestep is not None and self.timestep < 0:
+            raise UsageError(f"pipeline: timestep: expected 0 or more, got {self.timestep}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
@@ -133,6 +147,10 @@ class ValidationConfig:
     """Steps between validations; one more at the end."""
     metrics: tuple[str, ...] = ("psnr", "ssim")
     """Names that eval_metrics.py knows."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UsageError(f"validation: every: expected at least 1, got {self.every}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,6 +122,7 @@ def run(recipe: Recipe) -> int:
         rank=accelerator.process_index,
         accumulation=trainer.batches_per_step,
         start_step=trainer.step,
+        first_sample=trainer.samples,
         steps=config.steps,
         dataset=open_cache(recipe) if recipe.data.latent_cache else None,
     )

@@ -46,7 +46,7 @@ class Trainer:
 
     def __init__(self, method: Method, config: TrainConfig, accelerator: Accelerator, run: Path) -> None:
         self._method, self._config, self._accelerator, self._run = method, config, accelerator, run
-        self.step, self.skipped = 0, 0
+        self.step, self.samples, self.skipped = 0, 0, 0
         self._stop = False
         if config.precision == "fp16" and any(len(phase.updates) > 1 for phase in method.phases):
             raise UsageError("train: precision: fp16 scales the loss of one network at a time; write bf16 or fp32")
@@ -84,10 +84,16 @@ class Trainer:
         """Micro-batches that a step takes from the loader."""
         return self._config.accumulation * sum(p.repeat for p in self._method.phases if p.fresh_batch)
 
+    @property
+    def samples_per_step(self) -> int:
+        """What a step of all processes takes."""
+        return self._config.batch_size * self._accelerator.num_processes * self.batches_per_step
+
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint: what follows equals an unbroken run."""
+        """Go on from a checkpoint: what follows equals an unbroken run, with as many processes or more or fewer."""
         state = checkpoint.load_checkpoint(self._accelerator, path)
         self.step, self.skipped = state["step"], state["skipped"]
+        self.samples = state.get("samples", self.step * self.samples_per_step)  # older checkpoints do not say
         self._method.load_state_dict(state["method"])
         if self._ema:
             self._ema.load_state_dict(state["ema"])
@@ -117,6 +123,7 @@ class Trainer:
             while self.step < config.steps:
                 logs = self._train_step(batches)
                 self.step += 1
+                self.samples += self.samples_per_step
                 self._method.end_step(self.step)
                 if self._ema:
                     self._ema.step(self._learning["student"])
@@ -163,6 +170,8 @@ class Trainer:
         norm = self._accelerator.clip_grad_norm_(self._learning[role], self._config.max_grad_norm)
         if isinstance(norm, DTensor):  # sharded like the gradients
             norm = norm.full_tensor()
+        elif isinstance(norm, float):  # DeepSpeed's
+            norm = torch.tensor(norm, device=self._accelerator.device)
         if norm is not None and not math.isfinite(norm.item()) and self._accelerator.scaler is None:
             self.skipped += 1
             log.warning("step %d: the gradient of %s is not finite; skipped", self.step + 1, role)
@@ -216,7 +225,8 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of this step."""
-        state: dict[str, Any] = {"step": self.step, "skipped": self.skipped, "method": self._method.state_dict()}
+        counts = {"step": self.step, "samples": self.samples, "skipped": self.skipped}
+        state: dict[str, Any] = {**counts, "method": self._method.state_dict()}
         if self._ema:
             state["ema"] = self._ema.state_dict()
         return checkpoint.save_checkpoint(self._accelerator, self._run, self.step, state, self._config.keep_checkpoints)

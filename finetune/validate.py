@@ -10,6 +10,7 @@ import torch
 from finetune.recipe import ValidationConfig
 from vsr.compare import check_ground_truth, compare
 from vsr.errors import InputError, VSRError
+from vsr.fitting import Fitting
 from vsr.frames import output_size
 from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
 from vsr.pipelines.dove import DOVEPipeline
@@ -78,7 +79,7 @@ def validate(pipe: DOVEPipeline, config: ValidationConfig, folder: Path) -> tupl
 def _restored(source: Path, folder: Path, pipe: DOVEPipeline) -> bool:
     """Restore a clip; one that fails is named, since training has to go on."""
     try:
-        restore_video(source, _result(source, folder), pipe, output=OUTPUT)
+        restore_video(source, _result(source, folder), pipe, output=OUTPUT, fitting=Fitting(pipe, may_offload=False))
     except VSRError as error:
         log.warning("validation: %s: %s", source.name, error)
         return False

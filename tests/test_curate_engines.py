@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from finetune.curation import engines
 from tests import curation
 from tests.curation import by_stem, ends, pan
 from vsr.errors import SOME_FAILED
@@ -164,3 +167,27 @@ def test_a_stage_that_cannot_start_stops_the_run_and_blames_no_clip(clips, tmp_p
     with pytest.raises(ModelError, match=r"FAST_VQA_3D_1_1.pth"):
         worker.run("quality", [row])
     worker.close()
+
+
+def test_workers_are_dealt_the_gpus_that_the_job_was_given(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    gpus = engines._gpus(SimpleNamespace(device="cuda"))
+    assert [engines._gpu_of(i, gpus)["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["4", "5", "4"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert engines._gpus(SimpleNamespace(device="cuda")) == ["0", "1"]
+    assert engines._gpu_of(0, engines._gpus(SimpleNamespace(device="cpu"))) == {}
+
+
+def test_memory_that_is_short_for_a_moment_costs_no_clip(monkeypatch):
+    from finetune.curation.rows import failed_with
+    from finetune.curation.worker import Worker
+
+    row = {"path": "0.mp4"}
+    short = failed_with(row, "quality", torch.OutOfMemoryError("CUDA out of memory"), path=Path("0.mp4"))
+    answers = [[short], [row]]
+    limits = SimpleNamespace(attempts=2, seconds=1)
+    worker = Worker(SimpleNamespace(config=SimpleNamespace(limits=limits)))
+    monkeypatch.setattr(worker, "_ask", lambda stage, rows: answers.pop(0))
+    outcome = worker.run("quality", [row])
+    assert short["reason"] == "out_of_memory" and outcome.rows == [row] and outcome.attempts == 2

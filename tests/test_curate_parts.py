@@ -25,6 +25,12 @@ MOTION = CONFIGURATION.motion
 # -------------------------------------------------------------------------------------------------- thresholds
 
 
+def test_scenes_without_a_score_do_not_count_for_the_threshold():
+    config = quality(mode="quantile", target_count=2)
+    scores = {column: [0.1, float("nan"), 0.2, 0.3] for column in config.deciding}
+    assert set(thresholds_of(config, scores).values()) == {0.2}
+
+
 def test_the_joint_quantile_by_hand():
     """Ranks of the four rows: a 0 1 2 3, b 3 0 2 1; their least: 0 0 2 1. Two rows: the last two, from rank 1 on."""
     columns = {"a": np.array([0.1, 0.2, 0.3, 0.4]), "b": np.array([0.9, 0.1, 0.5, 0.3])}

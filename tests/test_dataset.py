@@ -74,6 +74,19 @@ def test_a_resumed_run_sees_what_the_unbroken_one_sees(start):
     assert len(StepSampler(seed=7, batch_size=3, accumulation=2, start_step=start, steps=6)) == 2 * (6 - start)
 
 
+def test_a_run_that_goes_on_with_more_processes_repeats_and_skips_no_sample():
+    settings = {"batch_size": 2, "image_ratio": 0.0}
+    before = [n for keys in keys_of(steps=3, **settings) for _, n in keys]
+    after = keys_of(start_step=3, first_sample=len(before), steps=5, accumulation=2, **settings)
+    assert before + [n for keys in after for _, n in keys] == list(range(3 * 2 + 2 * 4))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_area_that_is_degraded_has_whole_low_quality_pixels(data, scale):
+    config = config_of(data, scale=scale, height=48, width=48, videos=None, image_ratio=1.0)
+    assert PairDataset(config, seed=1)["image", 0]["x_gt"].shape[-2:] == (48, 48)
+
+
 def test_a_step_is_of_one_kind_and_the_share_of_image_steps_is_the_ratio():
     for keys in zip(*(keys_of(world_size=2, rank=rank, accumulation=2) for rank in range(2)), strict=True):
         assert len({kind for rank in keys for kind, _ in rank}) == 1

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_strips_are_tried_first_and_give_the_same_pixels(caplog):
     assert [call[1:] for call in small.calls] == [(None, False), (6, True), (6, True)]
     assert "strips of 6 rows" in caplog.text
     assert "changes pixels" not in caplog.text
+
+
+def test_a_network_in_training_stays_where_it_is(monkeypatch):
+    monkeypatch.setattr("vsr.fitting.features_of", lambda *_: {"has_strips": True, "spills": True})
+    small = SmallDevice(random_pipeline(), holds=3 * 9 * 32 * 32)
+    settings = RestoreSettings(scale=1, scene_cut="off", window=17)
+    with suppress(torch.OutOfMemoryError):
+        Fitting(small, may_offload=False).restore_window(settings, None, 0, list(numbered_clip(17, 64, 64)))
+    assert len(small.calls) > 2 and not getattr(small, "transformer_offloaded", False)
 
 
 def test_every_frame_arrives_whatever_becomes_smaller(caplog):

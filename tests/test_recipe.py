@@ -58,6 +58,12 @@ def test_the_names_that_others_rely_on_can_be_overridden(tmp_path):
         ("dove_s1", "train.ema_decay=2.0", "between 0 and 1"),
         ("dove_s2", "loss=null", "missing loss"),
         ("tiny/vae", "validation={lq: a, gt: b}", "vae trains no transformer"),
+        ("dove_s1", "validation={lq: a, gt: b, every: 0}", "at least 1"),
+        ("dove_s1", "pipeline.timestep=-5", "0 or more"),
+        ("dove_s1", "train.lora={rank: 0}", "rank: expected at least 1"),
+        ("dove_s1", "train.betas=[0.9,1.5]", "below 1"),
+        ("dove_s1", "train.lr=.nan", "above 0"),
+        ("dove_s1", "train.weight_decay=-1.0", "0 or a number above"),
         ("dove_s2", "data.images=null", "images is not set"),
         ("dove_s2", "loss.temporal_decode=true", "8k\\+1"),
         ("dove_s2", "data.height=100", "multiple of 16"),
@@ -106,3 +112,15 @@ def test_the_accelerate_configurations_are_ones_that_accelerate_reads(name):
 
     config = load_config_from_file(str(ROOT / "configs" / "accelerate" / f"{name}.yaml"))
     assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED"}[name]
+
+
+def test_zero2_leaves_the_accumulation_to_the_recipe():
+    """A launcher that names it would be believed instead."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env
+
+    path = str(ROOT / "configs" / "accelerate" / "zero2.yaml")
+    args = launch_command_parser().parse_args(["--config_file", path, "--num_processes", "2", "train.py"])
+    args.deepspeed_fields_from_accelerate_config = ""
+    _, environment = prepare_deepspeed_cmd_env(_validate_launch_command(args)[0])
+    assert "ACCELERATE_GRADIENT_ACCUMULATION_STEPS" not in environment

@@ -87,6 +87,24 @@ def test_what_the_state_holds_may_not_change(change, words, flags, run, caplog):
     assert "lr: 0.001" in (run / "recipe.yaml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("train.seed=7", "train.seed is 7"), ("pipeline.timestep=59", "pipeline is"), ("latent.loss=psnr", "latent is")],
+)
+def test_a_run_goes_on_with_the_same_task(change, words, flags, run, caplog):
+    assert train.main([*flags, "resume=latest", "train.steps=4", change]) == 2
+    assert words in caplog.text
+
+
+def test_other_data_are_said_and_samples_are_counted_on(flags, run, caplog):
+    import torch
+
+    assert train.main([*flags, "resume=latest", "train.steps=4", "train.batch_size=2", "data.degradation=area"]) == 0
+    assert "data.degradation is area" in caplog.text
+    samples = [torch.load(run / f"checkpoint-{n}" / "trainer_state.pt", weights_only=True)["samples"] for n in (3, 4)]
+    assert samples == [3, 5]
+
+
 def test_an_older_checkpoint_is_not_gone_on_from_beside_newer_ones(flags, run, tmp_path, caplog):
     older = [*flags, f"resume={run / 'checkpoint-1'}"]
     assert train.main(older) == 2

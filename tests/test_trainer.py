@@ -68,7 +68,7 @@ def losses(run):
 def batch(num_frames=9, kind="video"):
     generator = torch.Generator().manual_seed(0)
     x_lq, x_gt = (torch.rand(1, 3, num_frames, 32, 32, generator=generator) * 2 - 1 for _ in range(2))
-    return {"x_lq": x_lq, "x_gt": x_gt, "kind": kind}
+    return {"x_lq": x_lq, "x_gt": x_gt, "kind": kind, "number": torch.tensor([0])}
 
 
 def absolute(x, y):
@@ -83,6 +83,34 @@ METHODS = {
     "vae": (lambda pipe: VAE(pipe), batch(9)),
     "pixel through time": (lambda pipe: DOVEPixel(pipe, None, temporal_decode=True), batch(9)),
 }
+
+
+def test_the_noise_of_a_posterior_belongs_to_the_clip_whoever_sees_it():
+    pipe, drawn = random_pipeline(), []
+    method = VAE(pipe, seed=3)
+    method.networks["student"] = lambda x, generators: (
+        drawn.append([torch.randn(3, generator=generator).tolist() for generator in generators]),
+        (x, torch.tensor(0.0)),
+    )[1]
+    clip = batch(9)["x_gt"]
+    for numbers in ([4, 5], [4], [5], [6]):
+        parts = {"x_gt": clip.expand(len(numbers), -1, -1, -1, -1), "number": torch.tensor(numbers)}
+        method.loss({**parts, "kind": "video"})
+    both, first, second, other = drawn
+    assert both == first + second and other not in (first, second)
+
+
+def test_a_norm_that_comes_as_a_number_is_logged(tmp_path, monkeypatch):
+    """As DeepSpeed's does."""
+    pipe = random_pipeline()
+    pipe.vae.requires_grad_(False)
+    make_trainable(pipe.transformer, None, torch.float32)
+    accelerator = Accelerator(cpu=True)
+    clip = accelerator.clip_grad_norm_
+    monkeypatch.setattr(accelerator, "clip_grad_norm_", lambda *args: clip(*args).item())
+    config = TrainConfig(steps=1, lr=2e-3, batch_size=1, warmup_steps=0, precision="fp32", log_every=1)
+    assert Trainer(DOVELatent(pipe), config, accelerator, tmp_path).fit([batch(9)])
+    assert json.loads((tmp_path / "log.jsonl").read_text())["latent/grad_norm/student"] > 0
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -28,10 +28,11 @@ class Fitting:
 
     Args:
         pipe: one without ``vae_memory`` has only smaller windows and tiles to offer.
+        may_offload: caches and the transformer may move to host memory; not in the midst of training.
     """
 
-    def __init__(self, pipe: Pipeline) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Pipeline, *, may_offload: bool = True) -> None:
+        self._pipe, self._may_offload = pipe, may_offload
         self._device = pipe.vae.device if hasattr(pipe, "vae") else torch.device("cpu")
         self._planned: dict[tuple[int, int], Plan] = {}
         self._found: dict[tuple[int, int], Plan] = {}
@@ -106,6 +107,7 @@ class Fitting:
 
     def _ladder(self, layout: Layout, settings: RestoreSettings, frames: int) -> Ladder:
         grid, kind = self._pipe.grid, features_of(self._pipe, self._device)
+        kind["spills"] &= self._may_offload
         return ladder_for(layout, settings.tile_overlap, grid.multiple, grid.step, frames=frames, **kind)
 
 

@@ -19,6 +19,8 @@ from vsr.errors import UsageError
 Key = TypeVar("Key")
 Tasks = Iterable[tuple[Key, list[Row]]]
 Results = Iterator[tuple[Key, Outcome]]
+PER_GPU = 8
+"""Workers that share a GPU unless told otherwise; each holds the networks of a stage."""
 WAITING_PER_WORKER = 2
 """Tasks handed out beyond those in work, so that no worker waits for the next one."""
 
@@ -50,7 +52,7 @@ class SerialEngine:
 class ProcessEngine:
     """Several child processes on this machine, each watched by a thread; with GPUs, they are dealt out in turn."""
 
-    def __init__(self, setup: Setup, workers: int, gpus: int = 0) -> None:
+    def __init__(self, setup: Setup, workers: int, gpus: list[str]) -> None:
         self._pool = ThreadPoolExecutor(workers)
         self._workers = [Worker(setup, _gpu_of(i, gpus)) for i in range(workers)]
         self._free: SimpleQueue[Worker] = SimpleQueue()
@@ -144,13 +146,15 @@ def make_engine(name: str, setup: Setup, workers: int | None, gpu_share: float) 
     """The engine of ``--engine``.
 
     Args:
-        workers: clips at once; None: as many as there are cores.
+        workers: clips at once; None: as many as there are cores, with GPUs at most PER_GPU on each.
         gpu_share: part of a GPU that one worker of Ray asks for.
     """
     if name == "ray":
         return RayEngine(setup, workers, gpu_share)
     if name == "process":
-        return ProcessEngine(setup, workers or os.cpu_count() or 1, _count_gpus(setup))
+        gpus = _gpus(setup)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return ProcessEngine(setup, workers or (min(cores, PER_GPU * len(gpus)) if gpus else cores), gpus)
     return SerialEngine(setup)
 
 
@@ -173,13 +177,15 @@ def _bounded(
         yield running.pop(done), result(done)
 
 
-def _count_gpus(setup: Setup) -> int:
+def _gpus(setup: Setup) -> list[str]:
+    """The GPUs that this job was given, as CUDA_VISIBLE_DEVICES names them."""
     if setup.device == "cpu":
-        return 0
+        return []
     import torch
 
-    return torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    return given.split(",")[: torch.cuda.device_count()]
 
 
-def _gpu_of(worker: int, gpus: int) -> dict[str, str]:
-    return {"CUDA_VISIBLE_DEVICES": str(worker % gpus)} if gpus else {}
+def _gpu_of(worker: int, gpus: list[str]) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} if gpus else {}

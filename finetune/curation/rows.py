@@ -6,10 +6,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from vsr.errors import OutOfMemoryError, VSRError
+from vsr.errors import VSRError
 
 Row = dict[str, Any]
 KEPT, REJECTED, ERROR = "kept", "rejected", "error"
+OUT_OF_MEMORY = "out_of_memory"
+"""Reason of an error that may pass."""
 
 
 def rejected(row: Row, stage: str, reason: str, detail: str = "") -> Row:
@@ -24,7 +26,8 @@ def failed(row: Row, stage: str, reason: str, detail: str, error_type: str = "")
 
 def failed_with(row: Row, stage: str, error: BaseException, *, path: Path, reason: str | None = None) -> Row:
     """The same, from what was raised; the path is left out of the message, since it differs between machines."""
-    known = "out_of_memory" if isinstance(error, OutOfMemoryError | MemoryError) else None
+    is_short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # ours, or torch's
+    known = OUT_OF_MEMORY if is_short else None
     reason = reason or known or ("unreadable" if isinstance(error, VSRError) else "unexpected")
     return failed(row, stage, reason, message_of(error, path), type(error).__name__)
 

@@ -20,6 +20,8 @@ def thresholds_of(config: QualityConfig, scores: Mapping[str, Sequence[float]]) 
     if not config.metrics:
         return {}
     columns = {column: np.asarray(scores[column], dtype=np.float64) for column in config.deciding}
+    scored = np.logical_and.reduce([np.isfinite(values) for values in columns.values()])
+    columns = {column: values[scored] for column, values in columns.items()}
     if config.mode == "absolute":
         return {column: getattr(config.at_least, column) for column in columns}
     return joint_quantile(columns, config.target_count)

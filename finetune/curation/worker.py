@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 
-from finetune.curation.rows import Row, failed
+from finetune.curation.rows import OUT_OF_MEMORY, Row, failed
 from finetune.curation.stage import Setup
 from vsr.errors import VSRError
 
@@ -58,6 +58,8 @@ class Worker:
             attempts += 1
             try:
                 done = self._ask(stage, rows)
+                if attempts < limits.attempts and any(row.get("reason") == OUT_OF_MEMORY for row in done):
+                    done = None  # another process may have had it for a moment
             except ChildDied as death:
                 if self._closed:
                     raise

@@ -1,5 +1,6 @@
 """Pairs of low quality and ground truth, made on the fly. A sample depends on its number, never on who asks for it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,7 +65,7 @@ class PairDataset(torch.utils.data.Dataset):
         size = (self._config.height, self._config.width)
         with one_torch_thread():
             x_gt, x_lq = (to_lq(list(clip), size, size, self._config.upscale_mode)[0] for clip in (gt, lq))
-        return {"x_lq": x_lq, "x_gt": x_gt, "kind": kind}
+        return {"x_lq": x_lq, "x_gt": x_gt, "kind": kind, "number": n}
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -148,6 +149,7 @@ def _times(part: slice, scale: int) -> slice:
 
 
 def _with_context(crop: int, whole: int, scale: int) -> int:
-    """Pixels to degrade for ``crop`` pixels: a multiple of 16 with context, or as much as the source has."""
-    wanted = -(-int(crop * CONTEXT_AREA) // 16) * 16
+    """Pixels to degrade for ``crop`` pixels: a multiple of 16 and ``scale`` with context, or what the source has."""
+    multiple = math.lcm(16, scale)
+    wanted = -(-int(crop * CONTEXT_AREA) // multiple) * multiple
     return min(wanted, whole // scale * scale)

@@ -22,6 +22,8 @@ class Purpose(IntEnum):
     """The order of cached samples, from their second turn on."""
     LATENT_CROP = 5
     """The part of a cached sample that one step sees."""
+    POSTERIOR = 6
+    """Noise of the latents while a VAE is trained."""
 
 
 def keyed_generator(purpose: Purpose, seed: int, kind: Kind | None, number: int) -> np.random.Generator:

@@ -19,7 +19,8 @@ PATIENCE = 600
 class StepSampler(Sampler):
     """Yields the keys of this process's micro-batches, ``accumulation`` of them per step.
 
-    Step s uses the samples s G to s G + G - 1, G = batch_size * world_size * accumulation, whatever the three factors.
+    The first step uses the samples f to f + G - 1, G = batch_size * world_size * accumulation, whatever the three
+    factors, and each further step the G that follow; f is ``first_sample``, or start_step * G where it is None.
     """
 
     def __init__(
@@ -32,11 +33,14 @@ class StepSampler(Sampler):
         accumulation: int = 1,
         image_ratio: float = 0.0,
         start_step: int = 0,
+        first_sample: int | None = None,
         steps: int,
     ) -> None:
         self._seed, self._image_ratio = seed, image_ratio
         self._batch_size, self._world_size, self._rank = batch_size, world_size, rank
         self._accumulation, self._start_step, self._steps = accumulation, start_step, steps
+        group = batch_size * world_size * accumulation
+        self._first = start_step * group if first_sample is None else first_sample
 
     def __len__(self) -> int:
         return max(0, self._steps - self._start_step) * self._accumulation
@@ -45,7 +49,8 @@ class StepSampler(Sampler):
         for step in range(self._start_step, self._steps):
             kind = self.kind_of(step)
             for part in range(self._accumulation):
-                first = ((step * self._accumulation + part) * self._world_size + self._rank) * self._batch_size
+                batch = (step - self._start_step) * self._accumulation + part
+                first = self._first + (batch * self._world_size + self._rank) * self._batch_size
                 yield [(kind, n) for n in range(first, first + self._batch_size)]
 
     def kind_of(self, step: int) -> Kind:
@@ -63,14 +68,16 @@ def training_loader(
     rank: int = 0,
     accumulation: int = 1,
     start_step: int = 0,
+    first_sample: int | None = None,
     steps: int,
     dataset: Dataset | None = None,
 ) -> DataLoader:
-    """Micro-batches of this process: x_lq and x_gt, (B, 3, F, H, W) float32 in [-1, 1], and their ``kind``.
+    """Micro-batches of this process: x_lq and x_gt, (B, 3, F, H, W) float32 in [-1, 1], their ``kind`` and ``number``.
 
     The sampler already divides the samples among processes; nobody else may.
 
     Args:
+        start_step, first_sample: where a run goes on.
         dataset: read instead of a `PairDataset`, by the same keys.
     """
     sampler = StepSampler(
@@ -81,6 +88,7 @@ def training_loader(
         accumulation=accumulation,
         image_ratio=config.image_ratio,
         start_step=start_step,
+        first_sample=first_sample,
         steps=steps,
     )
     return DataLoader(
