@@ -209,7 +209,7 @@ class Trainer:
 
     def _on_device(self, batch: Batch) -> Batch:
         device = self._accelerator.device
-        return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
     def _log(self, logs: dict[str, Tensor], bar: tqdm) -> None:
         """Every ``log_every``-th step, and the last one, goes to log.jsonl; values are means over processes."""

@@ -9,6 +9,7 @@ when there is one; two CPU cores need a few hours.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from finetune.scripts.tiny_model import untrained_pipeline
 from finetune.scripts.tiny_vae import follow_pixels, see_one_frame
 from vsr import codec, load_pipeline
 from vsr.memory import keep_freed_memory
+from vsr.pipelines.dove import DOVEPipeline
 
 RECIPES, WORK = Path("configs/tiny"), Path("checkpoint/tiny")
 CLIPS, DEGRADATIONS = 2000, 2
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     output = parser.parse_args(argv).output
     make_clips(WORK / "clips", CLIPS)
     if not (WORK / "untrained").exists():
-        untrained_pipeline().save_pretrained(WORK / "untrained")
+        save(untrained_pipeline(), WORK / "untrained")
     steps = (
         lambda: compressed(output / "vae", WORK / "compressed"),
         lambda: cache_latents.main([str(RECIPES / "s1.yaml"), f"--degradations={DEGRADATIONS}"]),
@@ -66,7 +68,7 @@ def compressed(vae: Path, target: Path) -> int:
     if vae.exists():
         pipe = untrained_pipeline()
         pipe.register_modules(vae=AutoencoderKLCogVideoX.from_pretrained(vae, dtype=torch.float32))
-        pipe.save_pretrained(target)
+        save(pipe, target)
         return 0
     steps = (
         lambda: trained("vae"),
@@ -102,8 +104,16 @@ def changed(source: Path, target: Path, change: Callable[[AutoencoderKLCogVideoX
     if not target.exists():
         pipe = load_pipeline(source, torch.float32, "cpu")
         change(pipe.vae)
-        pipe.save_pretrained(target)
+        save(pipe, target)
     return 0
+
+
+def save(pipe: DOVEPipeline, target: Path) -> None:
+    """Write a model, complete or not at all: what is there counts as done."""
+    temporary = target.with_name(f".{target.name}.incomplete")
+    shutil.rmtree(temporary, ignore_errors=True)
+    pipe.save_pretrained(temporary)
+    temporary.rename(target)
 
 
 @torch.no_grad()
