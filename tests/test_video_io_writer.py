@@ -92,7 +92,7 @@ def test_what_a_killed_run_left_behind_is_removed_by_the_next(tmp_path, info):
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_second_writer_of_one_result_leaves_the_first_alone_and_says_so(tmp_path, info, caplog):
+def test_a_second_writer_of_one_result_leaves_the_first_alone_and_says_so(tmp_path, info):
     target, options = tmp_path / "out" / "in", OutputOptions(png=True)
     script = (
         "import sys, numpy as np; from pathlib import Path; from vsr.video_io import *\n"

@@ -14,7 +14,7 @@ DEMO = Path("datasets/demo")
 SMALL_MODEL = Path("pretrained_models/tiny")
 
 FEWER_TILES = ("--overlap_hw", "16", "16")
-"""Than with the usual overlap of 32: 15 for 24, for which a laptop would take a minute longer."""
+"""Than with the usual overlap of 32: 15 for 24, which take half a minute longer on two cores."""
 
 WHAT_TO_SEE = """
 Look at these first:
