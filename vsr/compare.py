@@ -61,8 +61,8 @@ def compare(source: VideoInfo, restored: Path, ground_truth: Path | None, stem: 
 
 
 def _panels(source: VideoInfo, result: VideoInfo, ground_truth: Path | None) -> Iterator[tuple[int, Panels]]:
-    """Yield (time stamp, panels) for every frame; it is the result's, which a folder of frames does not have."""
-    timed_by_source = result.kind == "frames"
+    """Yield (time stamp of the `_clock`, panels) for every frame."""
+    timed = 0 if _clock(source, result) is source else 1
     streams = {"bicubic": source, "restored": result, **({"ground truth": probe(ground_truth)} if ground_truth else {})}
     if ground_truth:
         check_ground_truth(ground_truth, (result.height, result.width), result.frame_count)
@@ -72,12 +72,17 @@ def _panels(source: VideoInfo, result: VideoInfo, ground_truth: Path | None) -> 
             panels = {name: _eight_bit(frame.pixels) for name, frame in zip(streams, frames, strict=True)}
             size = (result.width, result.height)
             panels["bicubic"] = cv2.resize(panels["bicubic"], size, interpolation=cv2.INTER_CUBIC)
-            yield frames[0 if timed_by_source else 1].pts, panels
+            yield frames[timed].pts, panels
     except ValueError as error:
         raise InputError(f"{', '.join(info.path.name for info in streams.values())}: the lengths differ") from error
     finally:
         for reader in readers:
             reader.close()
+
+
+def _clock(source: VideoInfo, result: VideoInfo) -> VideoInfo:
+    """Whose times count: the result's, unless it is a folder of frames, which has none."""
+    return source if result.kind == "frames" else result
 
 
 def _eight_bit(pixels: np.ndarray) -> np.ndarray:
@@ -91,7 +96,7 @@ def _write_video(
     middle, shown = (result.frame_count or 1) // 2, {}
     pts, panels = next(frames)
     height, width = _row(panels).shape[:2]
-    clock = source if result.kind == "frames" else result
+    clock = _clock(source, result)
     times = {"kind": clock.kind, "rate": clock.rate, "time_base": clock.time_base, "origin": clock.origin}
     info = replace(result, width=width, height=height, depth=8, audio=(), subtitles=(), has_tags=False, **times)
     options = OutputOptions(audio=False, crf=16)
