@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 import eval_metrics
@@ -105,6 +106,22 @@ def test_the_fingerprint_sees_weights_and_configuration_but_not_a_stored_embeddi
     weights = model / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
     assert fingerprint(model) != before
+
+
+def test_the_fingerprint_sees_every_tensor(model):
+    """Fine-tuning may change a few small parts of a large file."""
+    path = model / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors, seen = load_file(path), {fingerprint(model)}
+    for name in tensors:
+        save_file({**tensors, name: tensors[name] + 1}, path)
+        seen.add(fingerprint(model))
+    assert len(seen) == len(tensors) + 1
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 5, b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{}"])
+def test_the_fingerprint_of_a_damaged_file_is_left_to_whoever_loads_it(model, content):
+    (model / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(content)
+    assert fingerprint(model)
 
 
 def test_prompt_and_lora_count_as_settings(tmp_path, restore, model, capsys):

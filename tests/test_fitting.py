@@ -13,8 +13,9 @@ from tests.media import clip, pixels_of
 from tests.tiny import identity_pipeline, numbered_clip, random_pipeline
 from vsr import RestoreSettings, restore_frames
 from vsr.errors import OutOfMemoryError
-from vsr.fitting import Fitting
-from vsr.offload import offload_transformer
+from vsr.fitting import Fitting, features_of
+from vsr.memory import is_out_of_memory
+from vsr.offload import could_pin, offload_transformer, pin, pinned_bytes, power_of_two
 from vsr.pipelines import dove
 from vsr.plans import Plan
 from vsr.restore_file import restore_video
@@ -139,6 +140,61 @@ def test_the_offloaded_transformer_is_where_it_is_needed():
     for _ in range(2):
         torch.testing.assert_close(other.restore(x_lq), pipe.restore(x_lq))
     assert other.transformer.transformer_blocks[0]._diffusers_hook is not None
+
+
+def test_pinned_weights_are_the_same_and_take_what_is_counted(monkeypatch):
+    monkeypatch.setattr("vsr.offload.PIECE", 1 << 14)
+    network, made = torch.nn.Sequential(torch.nn.Linear(40, 50), torch.nn.BatchNorm1d(50), torch.nn.Linear(50, 3)), []
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    sizes = [tensor.nbytes for tensor in [*network.parameters(), *network.buffers()]]
+
+    def make(size):
+        made.append(size)
+        return torch.empty(size, dtype=torch.uint8)
+
+    pin(network, make)
+    assert made == [1 << 14] == [pinned_bytes(sizes)]
+    monkeypatch.setattr("vsr.offload.PIECE", 1 << 10)
+    made.clear()
+    pin(network, make)
+    assert made == [8192] + 5 * [1024]  # 8000; 200 + 200; 200; 600; 12 + 200; 200 + 8 bytes, from multiples of 512 on
+    assert pinned_bytes(sizes) == sum(made)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("size", "taken"), [(0, 1), (1, 1), (2, 2), (3, 4), (18_874_368, 1 << 25), (1 << 30, 1 << 30)])
+def test_pinned_memory_comes_in_powers_of_two(size, taken):
+    assert power_of_two(size) == taken
+
+
+def test_where_nothing_can_be_pinned_the_transformer_is_offloaded_all_the_same(monkeypatch, caplog):
+    def refuse(network):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr("vsr.offload.pin", refuse)
+    assert not could_pin(torch.nn.Linear(2, 2))
+    assert "weights travel to the device more slowly" in caplog.text
+    monkeypatch.setattr("vsr.offload.pin", lambda network: None)
+    assert could_pin(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("words", "is_memory"),
+    [
+        ("CUDA error: out of memory", True),
+        ("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_words_of_failed_allocations(words, is_memory):
+    assert is_out_of_memory(RuntimeError(words)) == is_memory
+
+
+def test_with_diffusers_own_tiles_the_transformer_can_still_go_to_the_host():
+    pipe = random_pipeline()
+    pipe.vae.enable_tiling()
+    assert features_of(pipe, torch.device("cuda")) == {"has_strips": False, "spills": True}
+    assert features_of(identity_pipeline(), torch.device("cuda")) == {"has_strips": False, "spills": False}
 
 
 def test_a_transformer_that_diffusers_offloads_already_is_left_alone():

@@ -269,6 +269,14 @@ def test_offload_and_vae_tiling_run(tmp_path, restore):
     clip(tmp_path / "in" / "one.mp4", size="32x24")
     assert restore("--is_cpu_offload") == 0
     assert restore("--is_vae_st", "--overwrite") == 0
+    assert restore("--is_vae_st", "--max_memory=1GB", "--overwrite") == 2
+
+
+def test_time_is_predicted_where_the_header_counts_no_frames(tmp_path, restore, capsys):
+    clip(tmp_path / "in" / "one.mkv", size="32x24")
+    assert restore("--dry_run") == 0
+    said = capsys.readouterr()
+    assert "for the networks" in said.out + said.err
 
 
 def start(tmp_path, model, *flags):

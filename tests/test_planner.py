@@ -10,7 +10,7 @@ import torch
 from benchmarks.architectures import ARCHITECTURES
 from tests.tiny import numbered_clip, random_pipeline
 from vsr import RestoreSettings, restore_frames
-from vsr.budget import MARGIN, Budget, budget_for, parse_size
+from vsr.budget import MARGIN, Budget, budget_for, left_in_groups, parse_size
 from vsr.costs import Architecture, denoise_cost, weights
 from vsr.counting import PeakBytes
 from vsr.errors import OutOfMemoryError, UsageError
@@ -107,6 +107,8 @@ def test_on_a_cpu_nothing_is_spilled_and_without_strips_only_windows_and_tiles_a
     bare = list(replace(LADDER, spills=False, has_strips=False))
     assert [plan.kind for plan in bare] == ["exact"] + ["tiled"] * (len(bare) - 1)
     assert all(plan.offload for plan in replace(LADDER, offload=True))
+    without_strips = list(replace(LADDER, has_strips=False))
+    assert without_strips[:2] == [Plan(), Plan(offload=True)] and not any(plan.host_caches for plan in without_strips)
 
 
 def test_the_first_plan_that_fits_is_chosen_and_each_costs_less_than_the_one_before():
@@ -120,7 +122,7 @@ def test_the_first_plan_that_fits_is_chosen_and_each_costs_less_than_the_one_bef
     assert chosen.plan.kind == "host-spilled"
     smaller = replace(planner, budget=Budget(device=needs[3] - 1)).choose(*size)
     assert smaller.plan.kind == "tiled"
-    assert chosen.host > planner.forecast(Plan(), *size).host + weights(planner.architecture).transformer
+    assert chosen.host > planner.forecast(Plan(), *size).host + weights(planner.architecture).pinned
 
 
 def test_what_cannot_fit_says_what_it_needs_and_what_there_is():
@@ -166,6 +168,32 @@ def test_amounts_of_memory(text, size):
 def test_other_words_are_no_amount(text):
     with pytest.raises(UsageError, match="16GB"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "names"),
+    [
+        ("0::/job/step", ".", ("memory.max", "memory.current", "")),
+        ("4:memory:/job/step", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")),
+    ],
+)
+def test_limits_of_containers_and_batch_systems_count(tmp_path, monkeypatch, line, folder, names):
+    def group(path, limit):
+        path.mkdir(parents=True, exist_ok=True)
+        most, used, which = names
+        (path / most).write_text(limit)
+        (path / used).write_text("3000")
+        (path / "memory.stat").write_text(f"anon 1\n{which}inactive_file 700\n{which}active_file 300\n")
+
+    (tmp_path / "cgroup").write_text(f"9:name=systemd:/\n{line}\n")
+    assert list(left_in_groups(tmp_path / "cgroup", tmp_path)) == []  # nothing is to be seen
+    group(tmp_path / folder / "job" / "step", "max")
+    group(tmp_path / folder / "job", "10000")
+    group(tmp_path / folder, "1500")
+    assert list(left_in_groups(tmp_path / "cgroup", tmp_path)) == [8000, 0]
+    assert list(left_in_groups(tmp_path / "none", tmp_path)) == []
+    monkeypatch.setattr("vsr.budget.left_in_groups", lambda: [8000])
+    assert budget_for(torch.device("cpu")) == Budget(device=7200, host=7200)
 
 
 def test_a_limit_bounds_what_is_free():

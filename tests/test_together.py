@@ -1,5 +1,6 @@
 """Several processes on one batch: the same frames as one makes, whoever dies; real processes with a random model."""
 
+import fcntl
 import json
 import os
 import resource
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,14 @@ import torch
 import inference_script
 from tests.media import clip, pixels_of
 from tests.tiny import identity_pipeline, random_pipeline
-from vsr.errors import EncoderError, UsageError
+from vsr.errors import EncoderError, InputError, UsageError
 from vsr.jobs import Job
 from vsr.ranks import Rank, own_device, this_rank
 from vsr.restore import RestoreSettings, restore_frames
+from vsr.settings import make_layout
 from vsr.shared_file import SharedFile
 from vsr.shared_work import join_work
-from vsr.together import long_jobs, restore_windows
+from vsr.together import long_jobs, restore_windows, share_windows
 from vsr.video_io import probe
 
 ROOT = Path(__file__).parent.parent
@@ -117,7 +120,7 @@ def test_the_next_run_goes_on_from_the_windows_of_one_that_was_killed(batch, tmp
     asked = []
     restore_one = SharedFile.store
     monkeypatch.setattr(
-        SharedFile, "store", lambda self, number, x: (asked.append(number), restore_one(self, number, x))
+        SharedFile, "store", lambda self, number, *made: (asked.append(number), restore_one(self, number, *made))
     )
     assert inference_script.main(flags(batch, tmp_path)) == 0
     assert asked == [2, 3, 4, 5, 6, 7]
@@ -153,7 +156,7 @@ def test_each_network_sees_at_most_1_4_frames_per_frame_whoever_takes_a_window(t
         RestoreSettings(scale=1, overlap=overlap, color_fix="wavelet"),
         [identity_pipeline() for _ in "ab"],
     )
-    shared = [SharedFile(tmp_path / "work", "long.mp4", "identity", name) for name in "ab"]
+    shared = [SharedFile(tmp_path / "work", "long.mp4", "identity", Rank(index=i, size=2)) for i in (0, 1)]
     work = [
         threading.Thread(target=restore_windows, args=(info, pipe, settings, None, file, lambda count: None))
         for pipe, file in zip(pipes, shared, strict=True)
@@ -194,17 +197,127 @@ def test_what_no_process_has_the_memory_for_has_failed(batch, tmp_path):
 
 
 def test_a_window_that_cannot_be_stored_is_named_and_leaves_nothing(tmp_path):
-    shared = SharedFile(tmp_path / "work", "long.mp4", "identity", "rank 0")
+    shared = SharedFile(tmp_path / "work", "long.mp4", "identity", Rank())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with shared.claim_window(0) as mine:
         assert mine
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
         try:
             with pytest.raises(EncoderError, match=r"cannot be written: (?!None)"):
-                shared.store(0, torch.zeros(9, 3, 64, 64))
+                shared.store(0, torch.zeros(9, 3, 64, 64), "", [])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert [path.name for path in (tmp_path / "work" / "identity").iterdir()] == ["000000"]
+    assert {path.name for path in (tmp_path / "work" / "identity").iterdir()} == {"000000", "000000.json"}
+
+
+def share(tmp_path, name="work"):
+    return SharedFile(tmp_path / name, "long.mp4", "identity", Rank(index=0, size=2))
+
+
+def test_windows_say_how_they_were_restored(tmp_path):
+    shared = share(tmp_path)
+    with shared.claim_window(0):
+        shared.store(0, torch.zeros(1, 3, 2, 2), "at once", ["one"])
+    with shared.claim_window(1):
+        shared.store(1, torch.zeros(1, 3, 2, 2), "tiled", ["two"])
+    with shared.claim_window(2):
+        shared.store(2, torch.zeros(1, 3, 2, 2), "at once", ["one"])
+    assert shared.made() == {"plan": "at once; tiled", "notes": ["one", "two"]}
+
+
+@pytest.mark.parametrize(("error", "are_left"), [(InputError, False), (EncoderError, True)])
+def test_windows_of_a_file_that_cannot_be_read_go_at_the_end_and_those_of_a_full_disk_stay(tmp_path, error, are_left):
+    with join_work(tmp_path, Rank(size=2)) as work:
+        shared = work.file("long.mp4", tmp_path / "long.mp4", "identity")
+        with shared.claim_window(0):
+            shared.settle({"error": "first", "exit_code": error.exit_code})
+            shared.store(0, torch.zeros(1, 3, 2, 2), "", [])  # by one who was at it meanwhile
+            shared.settle({"error": "second", "exit_code": 6})
+        assert shared.result["error"] == "first"
+    assert (tmp_path / ".vsr-work").exists() == are_left
+    assert shared.has_windows == are_left
+
+
+def test_windows_are_only_shared_where_the_disk_has_room_for_them(tmp_path, caplog):
+    files = {}
+    for name in "ab":
+        job = Job(info=probe(clip(tmp_path / f"{name}.mp4", size="32x24", seconds="2")), target=tmp_path / name)
+        files[job] = share(tmp_path, name)
+    layouts = {job: make_layout(RestoreSettings(scale=2), identity_pipeline().grid, 24, 32, 2) for job in files}
+    one, two = files
+    needed = 17 * 48 * 64 * 50
+    assert share_windows(files, {one, two}, layouts, 2 * needed) == {one, two}
+    assert share_windows(files, {two}, layouts, 2 * needed) == {two}
+    assert share_windows(files, {one, two}, layouts, 2 * needed - 1) == {one}
+    assert "b.mp4: restored by one process" in caplog.text
+    with files[two].claim_window(0):
+        files[two].store(0, torch.zeros(1, 3, 48, 64), "", [])
+    assert share_windows(files, {one, two}, layouts, 2 * needed - 1) == {one, two}  # what is there is not needed again
+    assert share_windows(files, set(), layouts, needed) == {two}
+    matroska = replace(two, info=replace(two.info, frame_count=None, duration=None))
+    unknown = {matroska: files[two], one: share(tmp_path, "a")}
+    assert share_windows(unknown, {one}, {**layouts, matroska: layouts[two]}, needed - 1) == {matroska}
+
+
+def test_what_the_first_process_chooses_holds_for_all_and_for_this_run_only(tmp_path):
+    with join_work(tmp_path, Rank(size=2)) as first:
+        assert first.agree(lambda: ["a", "b"]) == {"a", "b"}
+        with join_work(tmp_path, Rank(index=1, size=2)) as second:
+            assert second.agree(lambda: pytest.fail("asked again")) == {"a", "b"}
+    with join_work(tmp_path, Rank(size=2)) as later:
+        assert later.agree(list) == set()
+
+
+def test_who_else_may_do_a_file(tmp_path):
+    ranks = [Rank(index=index, size=3) for index in range(3)]
+    with join_work(tmp_path, ranks[0]) as work:
+        shared = work.file("a", tmp_path / "a", "")
+        assert work.is_hopeless(shared)
+        with join_work(tmp_path, ranks[1]) as other, join_work(tmp_path, ranks[2]):
+            assert not work.is_hopeless(shared)
+            assert not other.file("a", tmp_path / "a", "").refuse()
+            assert not work.is_hopeless(shared)  # the third
+        assert work.is_hopeless(shared)
+
+
+BROKEN = """
+import sys, inference_script
+from vsr.pipelines.dove import DOVEPipeline
+def fail(self, *args):
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+DOVEPipeline.restore = fail
+sys.exit(inference_script.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_device_that_fails_costs_no_file(broken, batch, tmp_path):
+    programs = {broken: ("-c", BROKEN), 1 - broken: ("inference_script.py",)}
+    processes = {rank: start(rank, batch, tmp_path / "out", programs[rank]) for rank in (0, 1)}
+    said = {rank: process.communicate(timeout=200)[1] for rank, process in processes.items()}
+    assert [process.returncode for process in processes.values()] == [0, 0], said
+    assert_as_by_one_process(batch, tmp_path / "out")
+
+
+def test_what_no_other_process_comes_to_do_has_failed(batch, tmp_path, monkeypatch):
+    def fail(self, *args):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("vsr.pipelines.dove.DOVEPipeline.restore", fail)
+    monkeypatch.setattr("vsr.together.GRACE_SECONDS", 1)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert inference_script.main(flags(batch, tmp_path)) == 7
+    entries = json.loads((tmp_path / "report.json").read_text())["files"]
+    assert {entry["status"] for entry in entries.values()} == {"failed"}
+    assert inference_script.main([*flags(batch, tmp_path), "--max_memory=1MB"]) == 7
+
+
+def test_a_shared_lock_is_asked_for_as_network_file_systems_want_it(tmp_path, monkeypatch):
+    """NFS makes locks of whole files out of locks of bytes, which only who may read can share."""
+    monkeypatch.setattr("fcntl.flock", lambda file, kind: fcntl.lockf(file, kind))
+    with join_work(tmp_path, Rank(size=2)) as work:
+        assert work.agree(lambda: ["a"]) == {"a"}
 
 
 def test_a_work_folder_that_cannot_be_made_is_an_error_in_words(tmp_path):

@@ -2,15 +2,11 @@
 
 import argparse
 import logging
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from diffusers.utils.logging import disable_progress_bar
-from torch import Tensor
 
 from vsr import jobs, memory, pipelines, prompts
 from vsr.budget import budget_for
@@ -22,21 +18,20 @@ from vsr.errors import SOME_FAILED, EncoderError, OutOfMemoryError, UsageError, 
 from vsr.fitting import Fitting
 from vsr.flags import identity_of, output_options, read_prompts, restore_settings
 from vsr.jobs import Job
+from vsr.loading import load_for_run
 from vsr.metrics import Pair, ScoreSettings, check_metrics, score_pairs
-from vsr.offload import offload_transformer
-from vsr.pipelines.lora import check_lora, fuse_lora
+from vsr.pipelines.lora import check_lora
 from vsr.planner import Forecast, Planner
 from vsr.plans import Plan
 from vsr.progress import Bars, JsonLines, Silent
 from vsr.ranks import own_device, this_rank
 from vsr.report import Report, size_and_time
-from vsr.restore import Pipeline
 from vsr.restore_file import restore_video
 from vsr.settings import make_layout
 from vsr.shared_file import SharedFile
 from vsr.shared_work import SharedWork, join_work
 from vsr.speed import matmul_teraflops
-from vsr.together import Together, long_jobs, restore_windows, wait_for
+from vsr.together import Together, agree_on_long, long_jobs, restore_windows
 from vsr.truths import find_truths
 from vsr.video_io import find_inputs
 
@@ -84,7 +79,11 @@ class Batch:
 
     def _make_planner(self) -> Planner | None:
         if self._args.is_vae_st:
-            return None  # what diffusers' own tiling takes is not counted
+            if self._args.max_memory:
+                raise UsageError(
+                    "--max_memory has no meaning with --is_vae_st, whose tiles are not counted; leave one out"
+                )
+            return None
         return Planner(
             architecture=Architecture.of(self._facts.configs, self._dtype, self._device.type),
             budget=budget_for(self._device, self._args.max_memory, processes=self._rank.local_size),
@@ -150,7 +149,7 @@ class Batch:
     def _forecast(self, job: Job) -> Forecast | None:
         """How a file fits; None: with diffusers' own tiling that is not known. Raises OutOfMemoryError."""
         info = job.info
-        return self._planner.choose(info.height, info.width, info.frame_count) if self._planner else None
+        return self._planner.choose(info.height, info.width, info.likely_frame_count) if self._planner else None
 
     def _progress(self, num_files: int) -> Bars:
         if self._rank.index:
@@ -183,7 +182,7 @@ class Batch:
             log.info("%s: already done with these settings", name)
             progress.event("skipped", file=name)
         if left:
-            self._restore(left, report, settings_of, progress, shared)
+            self._restore(left, report, settings_of, progress, work, {job: shared[job] for job in left if work})
 
     def _shared_files(self, work: SharedWork, settings_of: Any) -> dict[Job, SharedFile]:
         def share(job: Job) -> SharedFile:
@@ -192,20 +191,33 @@ class Batch:
         return {job: share(job) for job in self._jobs}
 
     def _restore(
-        self, left: list[Job], report: Report, settings_of: Any, progress: Bars, shared: dict[Job, SharedFile]
+        self,
+        left: list[Job],
+        report: Report,
+        settings_of: Any,
+        progress: Bars,
+        work: SharedWork | None,
+        shared: dict[Job, SharedFile],
     ) -> None:
         attempt, learn = partial(self._attempt, report, progress), partial(self._learn, progress)
-        plans, others = self._plan(left, attempt, learn, shared)
-        if not plans:
-            wait_for(others, learn)
+        plans, given_up = self._plan(left, attempt, learn, shared)
+        if not plans and not given_up:
             return
         offload = self._args.is_cpu_offload or any(plan.offload for plan in plans.values())
-        pipe, embeddings = self._load({job.prompt for job in plans}, offload=offload)
-        fitting, notes = Fitting(pipe), defaultdict(list)
+        load = partial(
+            load_for_run,
+            *(self._model, {job.prompt for job in plans}, self._dtype, self._device),
+            lora=(self._lora, self._args.lora_scale) if self._lora else None,
+            vae_tiling=self._args.is_vae_st,
+            offload=offload,
+        )
+        pipe, embeddings = load() if plans else (None, {})
+        fitting = Fitting(pipe)
 
-        def restore(job: Job, **how: Any) -> dict[str, Any]:
+        def restore(job: Job, windows: SharedFile | None = None) -> dict[str, Any]:
             progress.start(job.name, job.info.likely_frame_count)
-            fitting.start(self._layouts[job], plans[job])
+            if not windows:
+                fitting.start(self._layouts[job], plans[job])
             report.started(job.info.path, job.target, settings_of(job))
             facts = restore_video(
                 job.info,
@@ -216,9 +228,11 @@ class Batch:
                 prompt_embedding=embeddings[job.prompt],
                 on_frames=progress.advance,
                 fitting=fitting,
-                **how,
+                restored=windows.load if windows else None,
             )
-            facts["notes"] = list(dict.fromkeys([*notes[job], *facts["notes"]]))
+            if windows:
+                made = windows.made()
+                facts |= {"plan": made["plan"], "notes": [*facts["notes"], *made["notes"]]}
             report.done(job.info.path, facts)
             progress.done(facts)
             return facts
@@ -227,41 +241,43 @@ class Batch:
             progress.start(job.name, job.info.likely_frame_count)
             fitting.start(self._layouts[job], plans[job])
             restore_windows(job.info, pipe, self._settings, embeddings[job.prompt], shared, progress.advance, fitting)
-            notes[job] += fitting.take_notes()
+            fitting.take_notes()  # of a plan for windows that others restored
             progress.stop()
 
         if not shared:
             for job in plans:
                 learn(job, attempt(job, partial(restore, job)))
             return
+        long = long_jobs(self._jobs, self._settings.window, self._rank.size)
         Together(
-            files={job: shared[job] for job in plans},
-            long=long_jobs(self._jobs, self._settings.window, self._rank.size),
+            files={job: shared[job] for job in [*plans, *given_up]},
+            long=agree_on_long(work, shared, long, self._layouts),
             attempt=attempt,
             restore=restore,
             restore_windows=windows_of,
             learn=learn,
+            given_up=given_up,
+            is_hopeless=work.is_hopeless,
         ).run()
-        wait_for(others, learn)
 
     def _plan(
         self, left: list[Job], attempt: Any, learn: Callable[[Job, dict[str, Any]], None], shared: dict[Job, SharedFile]
-    ) -> tuple[dict[Job, Plan], dict[Job, SharedFile]]:
-        """Plans for the files that fit; and those that other processes may have the memory for.
+    ) -> tuple[dict[Job, Plan], dict[Job, dict[str, Any]]]:
+        """Plans for the files that fit; and why others do not, which other processes may have the memory for.
 
         What fits nowhere has failed, before anything slow.
         """
         plans: dict[Job, Plan] = {}
-        others: dict[Job, SharedFile] = {}
+        given_up: dict[Job, dict[str, Any]] = {}
 
         def plan(job: Job) -> None:
             try:
                 forecast = self._forecast(job)
             except OutOfMemoryError as error:
-                if not shared or shared[job].refuse(self._rank.index, self._rank.size):
+                if not shared or shared[job].refuse():
                     raise
                 log.warning("%s: left to the other processes: %s", job.name, error)
-                others[job] = shared[job]
+                given_up[job] = {"rank": self._rank.index, "error": str(error), "exit_code": error.exit_code}
                 return
             plans[job] = forecast.plan if forecast else Plan(offload=self._args.is_cpu_offload)
 
@@ -270,8 +286,8 @@ class Batch:
             if "error" in result:
                 learn(job, result)
                 if shared:
-                    shared[job].settle(result, done=False)
-        return plans, others
+                    shared[job].settle(result)
+        return plans, given_up
 
     def _attempt(
         self, report: Report, progress: Bars, job: Job, work: Callable[[], dict[str, Any] | None]
@@ -290,6 +306,7 @@ class Batch:
         """Count a file, whichever process restored it or failed to."""
         if "error" not in result:
             self._outcome.done.append(job.name)
+            self._outcome.failed.pop(job.name, None)  # here, where another process could do it
         elif job.name not in self._outcome.failed:
             error = VSRError(result["error"])
             error.exit_code = result["exit_code"]
@@ -307,20 +324,6 @@ class Batch:
 
     def _finished(self) -> list[Job]:
         return [job for job in self._jobs if job.name in (*self._outcome.done, *self._outcome.skipped)]
-
-    def _load(self, wanted: set[str], *, offload: bool) -> tuple[Pipeline, dict[str, Tensor]]:
-        disable_progress_bar()  # of the parts of a model; the files have their own
-        embeddings = pipelines.embeddings_of(self._model, wanted)  # first: a text encoder goes before the rest comes
-        pipe = pipelines.load_pipeline(self._model, self._dtype, "cpu" if offload else self._device)
-        if self._lora:
-            fuse_lora(pipe, self._lora, self._args.lora_scale)
-        if self._args.is_vae_st:
-            pipe.vae.enable_slicing()
-            pipe.vae.enable_tiling()
-        if offload:
-            with memory.naming_memory("the VAE", "a smaller model"):
-                offload_transformer(pipe, self._device)
-        return pipe, embeddings
 
     def _compare(self, progress: Bars) -> None:
         scores: dict[str, dict] = {}

@@ -1,6 +1,8 @@
 """How much memory there is for a run: what the device and the host have free, or what the user allows."""
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,11 @@ from vsr.errors import UsageError
 
 MARGIN = 0.9
 """Of the memory there is, what tensors may take: the rest is for the allocator, kernels and other programs."""
+NAMES_OF_GROUPS = {
+    "": ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+}
+"""By controller: files with the limit and the use of a control group, and in memory.stat what it can give back."""
 UNITS = {"GB": 10**9, "GIB": 2**30, "MB": 10**6, "MIB": 2**20}
 
 
@@ -51,9 +58,29 @@ def parse_size(text: str) -> int:
 
 
 def _free_host_bytes() -> int | None:
-    """What programs can still have without swapping, where the system tells."""
-    try:
+    """What this program can still have without swapping, where the system tells: of the machine, and of its group."""
+    free = list(left_in_groups())
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
+        free.append(next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")))
+    return min(free, default=None)
+
+
+def left_in_groups(process: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """What the limits of containers and of batch systems leave: Linux control groups, of version 2 and 1."""
+    try:
+        lines = process.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return
+    for _, controllers, group in (line.split(":", 2) for line in lines):
+        if controllers not in ("", "memory"):
+            continue
+        top = mount / controllers
+        limit, used, cached = NAMES_OF_GROUPS[controllers]
+        for folder in (top / group.lstrip("/"), *(top / group.lstrip("/")).parents):
+            with suppress(OSError, ValueError):  # no limit, or none that is seen from here
+                parts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                in_use = int((folder / used).read_text()) - sum(int(parts.get(name, 0)) for name in cached)
+                yield max(int((folder / limit).read_text()) - in_use, 0)
+            if folder == top:
+                break

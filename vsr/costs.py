@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vsr import codec, denoiser
 from vsr.counting import Count, FusedAttention
 from vsr.errors import ModelError
+from vsr.offload import pinned_bytes
 from vsr.vae import Memory
 from vsr.vae.statistics import COUNTED_FOR
 
@@ -54,8 +55,8 @@ class Cost:
     """Most that its tensors take at once."""
     bytes_with_host_caches: int
     """The same with what convolutions keep in host memory."""
-    cache_bytes: int
-    """What they keep."""
+    caches: Mapping[int, int]
+    """What they keep there: how many pinned blocks of each size."""
     flops: float
     """Additions and multiplications."""
 
@@ -66,6 +67,8 @@ class Weights:
 
     vae: int
     transformer: int
+    pinned: int
+    """The transformer in pinned host memory."""
     block: int
     """One block of the transformer."""
     outside: int
@@ -75,10 +78,15 @@ class Weights:
 @cache
 def weights(architecture: Architecture) -> Weights:
     """Of all networks of a model."""
-    vae, (one, two) = _vae(architecture), (_size(_transformer(architecture, layers)) for layers in (1, 2))
-    block = two - one
-    transformer = one + (_num_layers(architecture) - 1) * block
-    return Weights(vae=_size(vae), transformer=transformer, block=block, outside=one - block)
+    vae, (one, two) = _vae(architecture), (_transformer(architecture, layers) for layers in (1, 2))
+    block, more = _size(two) - _size(one), _num_layers(architecture) - 1
+    return Weights(
+        vae=_size(vae),
+        transformer=_size(one) + more * block,
+        pinned=pinned_bytes(_sizes(one, _num_layers(architecture))),
+        block=block,
+        outside=_size(one) - block,
+    )
 
 
 def encode_cost(architecture: Architecture, frames: int, height: int, width: int, strip_rows: int | None) -> Cost:
@@ -107,7 +115,7 @@ def denoise_cost(architecture: Architecture, frames: int, height: int, width: in
     """Latents of pixels of this size through the transformer, once."""
     one, two = (_count_transformer(architecture, layers, frames, height, width) for layers in (1, 2))
     flops = one.flops + (_num_layers(architecture) - 1) * (two.flops - one.flops)
-    return Cost(bytes=two.bytes, bytes_with_host_caches=two.bytes, cache_bytes=0, flops=flops)
+    return Cost(bytes=two.bytes, bytes_with_host_caches=two.bytes, caches={}, flops=flops)
 
 
 def _extended(cost: Cost, times: float, *, more: int, least: int = 0) -> Cost:
@@ -115,7 +123,7 @@ def _extended(cost: Cost, times: float, *, more: int, least: int = 0) -> Cost:
     return Cost(
         bytes=max(cost.bytes + more, least),
         bytes_with_host_caches=max(cost.bytes_with_host_caches + more, least),
-        cache_bytes=cost.cache_bytes,
+        caches=cost.caches,
         flops=cost.flops * times,
     )
 
@@ -153,7 +161,7 @@ def _count(architecture: Architecture, network: nn.Module, call: Callable[[], Te
             call()
     finally:
         COUNTED_FOR.reset(token)
-    return Cost(bytes=count.peak, bytes_with_host_caches=count.device_peak, cache_bytes=count.host, flops=count.flops)
+    return Cost(bytes=count.peak, bytes_with_host_caches=count.device_peak, caches=count.pinned, flops=count.flops)
 
 
 def _attention(network: nn.Module, count: Count) -> AbstractContextManager:
@@ -197,6 +205,13 @@ def _made_for(architecture: Architecture) -> Iterator[None]:
 def _num_layers(architecture: Architecture) -> int:
     default = signature(CogVideoXTransformer3DModel.__init__).parameters["num_layers"].default
     return json.loads(architecture.transformer).get("num_layers", default)
+
+
+def _sizes(network: nn.Module, layers: int) -> Iterator[int]:
+    """Of the tensors of a transformer as its children hold them; its one block stands for ``layers`` of them."""
+    for name, child in network.named_children():
+        tensors = [*child.parameters(), *child.buffers()]
+        yield from [tensor.nbytes for tensor in tensors] * (layers if name == "transformer_blocks" else 1)
 
 
 def _size(network: nn.Module) -> int:

@@ -4,6 +4,7 @@ Counted are the bytes of tensors: not the allocator's slack, and not the workspa
 """
 
 import weakref
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import flop_registry
+
+from vsr.offload import power_of_two
 
 
 class PeakBytes(TorchDispatchMode):
@@ -52,12 +55,14 @@ class PeakBytes(TorchDispatchMode):
 class Count(PeakBytes):
     """The same on the meta device, with ``flops``, and apart from it what is asked for in host memory.
 
-    ``peak`` counts all tensors, ``device_peak`` those that are not for the host; ``host`` is the bytes of the latter.
+    ``peak`` counts all tensors, ``device_peak`` those that are not for the host; ``host`` is the bytes of the latter,
+    and ``pinned`` the blocks of pinned memory that they take, how many of each size.
     """
 
     def __init__(self, there_before: Iterable[Tensor]) -> None:
         super().__init__(there_before)
         self.flops, self.host, self.device_peak = 0, 0, 0
+        self.pinned: Counter[int] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, before = kwargs or {}, self.alive
@@ -65,7 +70,9 @@ class Count(PeakBytes):
         if of_host:
             kwargs = {**kwargs, "device": torch.device("meta"), "pin_memory": False}
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        self.host += self.alive - before if of_host else 0
+        if of_host:
+            self.host += self.alive - before
+            self.pinned[power_of_two(self.alive - before)] += 1
         self.device_peak = max(self.device_peak, self.alive - self.host)
         if formula := flop_registry.get(func.overloadpacket):
             self.flops += formula(*args, **kwargs, out_val=result)

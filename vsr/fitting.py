@@ -113,5 +113,5 @@ class Fitting:
 
 def features_of(pipe: Any, device: torch.device) -> dict[str, bool]:
     """The fields of `vsr.plans.Ladder` that say what a pipeline can do on a device."""
-    has_strips = hasattr(pipe, "vae_memory") and not pipe.vae.use_tiling
-    return {"has_strips": has_strips, "spills": has_strips and device.type == "cuda"}
+    has_memory = hasattr(pipe, "vae_memory")
+    return {"has_strips": has_memory and not pipe.vae.use_tiling, "spills": has_memory and device.type == "cuda"}

@@ -3,7 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -14,12 +14,19 @@ if sys.platform == "linux":
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST_C_INT = 2**31 - 1
+SAID = (
+    "DefaultCPUAllocator",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",  # of pinned host memory, too
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Words of failed allocations that have no type of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """An allocation failed, on a device or, where torch says so in words only, on the host or on MPS."""
-    said = ("DefaultCPUAllocator", "MPS backend out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in SAID)
 
 
 @contextmanager
@@ -64,5 +71,5 @@ def peak_gigabytes(device: torch.device) -> dict[str, float]:
 def release(device: torch.device) -> None:
     """Give cached blocks back after a failure, so that the next file starts with all there is."""
     if device.type == "cuda":
-        with torch.cuda.device(device):
+        with suppress(RuntimeError), torch.cuda.device(device):  # a device that failed for good fails here again
             torch.cuda.empty_cache()

@@ -4,8 +4,11 @@ Predicted is the peak of tensor bytes. What the allocator, kernels and the progr
 the margin of `vsr.budget`.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 
 from vsr import windows
 from vsr.budget import Budget
@@ -139,9 +142,9 @@ class Planner:
         beside = PIXEL * layout.padded[0] * layout.padded[1] * self._frames_held(layout, frames, window)
         if self.architecture.device == "cpu":
             return on_device + beside, 0
-        caches = max(cost.cache_bytes for cost in stages.values()) if plan.host_caches else 0
+        caches = _pinned(stages.values()) if plan.host_caches else 0
         beside += PIXEL * window * layout.tile[0] * layout.tile[1] + caches
-        return on_device, beside + (known.transformer if plan.offload else 0)
+        return on_device, beside + (known.pinned if plan.offload else 0)
 
     def _frames_held(self, layout: Layout, frames: int | None, window: int) -> int:
         """Of the output size, in float32, while the networks run."""
@@ -156,6 +159,12 @@ class Planner:
             return needed + known.vae + known.transformer
         blocks = known.outside + BLOCKS_HELD * known.block if stage == "denoise" else 0
         return needed + known.vae + blocks
+
+
+def _pinned(stages: Iterable[Cost]) -> int:
+    """Bytes of what the stages keep in host memory; torch gives the blocks of one to the next, size by size."""
+    kept = reduce(or_, (Counter(cost.caches) for cost in stages))
+    return sum(size * count for size, count in kept.items())
 
 
 def _gigabytes(size: int | None) -> str:

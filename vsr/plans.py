@@ -92,7 +92,7 @@ class Ladder:
             return replace(plan, strip_rows=self._strip_rows(plan))
         if self.spills and not plan.offload:
             return replace(plan, offload=True)  # once a window; the caches travel with every batch of frames
-        if self.spills and not plan.host_caches:
+        if self.spills and self.has_strips and not plan.host_caches:
             return replace(plan, host_caches=True)
         frames = plan.window or self.frames
         if frames > self.step + 1:

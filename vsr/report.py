@@ -7,14 +7,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vsr.errors import EncoderError, VSRError
 from vsr.video_io import REPORT
 
 log = logging.getLogger(__name__)
 
-SAMPLE = 1 << 20
+SAMPLE = 1 << 12
+"""Bytes of a tensor that are looked at, at either end of it."""
 WEIGHED = ("vae", "transformer", "scheduler")
 """Parts of a model folder that decide what it does; the embedding of the empty prompt may be added to it later."""
 READ = (".json", ".safetensors")
@@ -154,13 +155,26 @@ def hash_of(path: Path) -> str:
 
 
 def fingerprint(model: Path) -> str:
-    """A hash that changes with the model: its JSON files, and size, header and three samples of its weight files."""
+    """A hash that changes with the model: its JSON files, and of its weights size, header, a part of every tensor."""
     digest = hashlib.sha256((model / "model_index.json").read_bytes())
     for path in sorted(path for part in WEIGHED for kind in READ for path in (model / part).glob(f"[!.]*{kind}")):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(model)} {size}".encode())
         with path.open("rb") as file:
-            for position in (0, size // 2, max(size - SAMPLE, 0)):
+            for position, length in _telling_parts(file, size) if path.suffix == ".safetensors" else [(0, size)]:
                 file.seek(position)
-                digest.update(file.read(SAMPLE))
+                digest.update(file.read(length))
     return digest.hexdigest()[:16]
+
+
+def _telling_parts(file: BinaryIO, size: int) -> list[tuple[int, int]]:
+    """Where the header of a safetensors file is, and where each tensor begins and ends: position and length."""
+    start = min(8 + int.from_bytes(file.read(8), "little"), size)
+    parts = [(0, start)]
+    with suppress(ValueError, AttributeError, KeyError, TypeError):  # another file: whoever loads it says so
+        header = json.loads(file.read(max(start - 8, 0)))
+        spans = [entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"]
+        for begin, end in sorted(spans):
+            length = min(SAMPLE, end - begin)
+            parts += [(start + begin, length), (start + end - length, length)]
+    return parts

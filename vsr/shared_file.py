@@ -15,11 +15,14 @@ from torch import Tensor
 
 from vsr.claims import claim, is_held, sign
 from vsr.errors import EncoderError
+from vsr.ranks import Rank
 from vsr.video_io.temporary import sync
 
 log = logging.getLogger(__name__)
 
 REFUSED = "refused-"
+BYTES_PER_PIXEL = 17
+"""Of the result, that restored windows take: 12, and their overlaps."""
 
 
 class SharedFile:
@@ -29,11 +32,11 @@ class SharedFile:
         folder: its own; made when it is missing.
         name: of the source, for people.
         identity: a name for source and settings; windows of another one are never joined.
-        owner: this process, for people.
+        rank: this process.
     """
 
-    def __init__(self, folder: Path, name: str, identity: str, owner: str) -> None:
-        self._folder, self._name, self._owner = folder, name, owner
+    def __init__(self, folder: Path, name: str, identity: str, rank: Rank) -> None:
+        self._folder, self._name, self._rank = folder, name, rank
         self._windows = folder / identity
         self._count: int | None = None
 
@@ -44,22 +47,30 @@ class SharedFile:
             return json.loads((self._folder / "result.json").read_text(encoding="utf-8"))
         return None
 
-    def refuse(self, rank: int, processes: int) -> bool:
-        """Say that this process has not the memory for the file; whether now all ``processes`` have said so.
+    def refuse(self) -> bool:
+        """Say that this process cannot do the file, which others may; whether now all processes have said so.
 
         It holds while this process is at work: that has to stay until the file is settled.
         """
         with self._disk_errors():
             self._folder.mkdir(parents=True, exist_ok=True)
-            _publish_text(self._folder / f"{REFUSED}{rank}.json", "{}")
-            return len(list(self._folder.glob(f"{REFUSED}*.json"))) >= processes
+            publish_text(self._folder / f"{REFUSED}{self._rank.index}.json", "{}")
+        return len(self.refusals()) >= self._rank.size
 
-    def settle(self, result: dict[str, Any], *, done: bool) -> None:
-        """Say to all processes what became of the file; when it is done, its windows go."""
+    def refusals(self) -> set[int]:
+        """The processes that cannot do the file."""
+        return {int(path.stem.removeprefix(REFUSED)) for path in self._folder.glob(f"{REFUSED}*.json")}
+
+    def settle(self, result: dict[str, Any]) -> None:
+        """Say to all processes what became of the file, unless one has; when it is done, its windows go.
+
+        Those of a file that has failed stay: others may still be at theirs.
+        """
         with self._disk_errors():
             self._folder.mkdir(parents=True, exist_ok=True)
-            _publish_text(self._folder / "result.json", json.dumps(result))
-        if done:
+            if self.result is None:
+                publish_text(self._folder / "result.json", json.dumps(result))
+        if "error" not in result:
             self.drop_windows()
 
     def drop_windows(self) -> None:
@@ -96,10 +107,11 @@ class SharedFile:
                 self._sign(held, f"window {number} of {self._name}")
             yield mine
 
-    def store(self, number: int, x_sr: Tensor) -> None:
-        """Keep a restored window, (F, 3, H, W) float32; it is there complete or not at all."""
+    def store(self, number: int, x_sr: Tensor, plan: str, notes: list[str]) -> None:
+        """Keep a restored window, (F, 3, H, W) float32, and how it was restored; it is there complete or not at all."""
         temporary = self._path(number).with_suffix(".part")
         with self._disk_errors(), removing(temporary):
+            publish_text(self._path(number).with_suffix(".json"), json.dumps({"plan": plan, "notes": notes}))
             with temporary.open("wb") as file:
                 np.save(file, x_sr.numpy())
             sync(temporary)
@@ -113,6 +125,18 @@ class SharedFile:
             raise EncoderError(
                 f"{self._path(number)}: a restored window cannot be read ({error}); delete it and run the same command"
             ) from error
+
+    def made(self) -> dict[str, Any]:
+        """The ``plan`` or plans by which the windows were restored, whoever did it, and ``notes`` on that."""
+        made = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self._windows.glob("*.json"))]
+        plans, notes = (one["plan"] for one in made), (note for one in made for note in one["notes"])
+        return {"plan": "; ".join(dict.fromkeys(plans)), "notes": list(dict.fromkeys(notes))}
+
+    def kept_bytes(self) -> int:
+        """What its restored windows take."""
+        with suppress(FileNotFoundError):  # joined just now
+            return sum(path.stat().st_size for path in self._windows.glob("*.npy"))
+        return 0
 
     def seen(self, count: int) -> None:
         """The file has been read to its end: it has ``count`` windows."""
@@ -143,8 +167,9 @@ class SharedFile:
         return self._windows / f"{number:06d}.npy"
 
     def _sign(self, held: TextIO, what: str) -> None:
-        if before := sign(held, self._owner):
-            log.warning("%s ended before %s was finished; %s does it again", before, what, self._owner)
+        owner = f"rank {self._rank.index}"
+        if before := sign(held, owner):
+            log.warning("%s ended before %s was finished; %s does it again", before, what, owner)
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -153,11 +178,11 @@ class SharedFile:
         except OSError as error:
             raise EncoderError(
                 f"{self._folder} cannot be written: {error.strerror or error}; while several processes share a file, "
-                f"its restored windows lie there, about 17 bytes for each pixel of the result"
+                f"its restored windows lie there, about {BYTES_PER_PIXEL} bytes for each pixel of the result"
             ) from error
 
 
-def _publish_text(path: Path, text: str) -> None:
+def publish_text(path: Path, text: str) -> None:
     temporary = path.with_suffix(f".{os.getpid()}")
     with removing(temporary):
         temporary.write_text(text, encoding="utf-8")

@@ -1,6 +1,8 @@
 """Several processes on one batch: each takes what is free, a file or a window of a long one, until all is settled."""
 
 import logging
+import math
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -9,17 +11,25 @@ from typing import Any
 
 from torch import Tensor
 
+from vsr.budget import MARGIN
+from vsr.errors import EncoderError, InputError, UsageError
 from vsr.fitting import Fitting
 from vsr.jobs import Job
 from vsr.restore import Pipeline, RestoreSettings, cut_clip
 from vsr.restore_file import QUEUE, naming_less, pixels_of
-from vsr.shared_file import SharedFile
+from vsr.settings import Layout, make_layout
+from vsr.shared_file import BYTES_PER_PIXEL, SharedFile
+from vsr.shared_work import SharedWork
 from vsr.stages import prefetch
 from vsr.video_io import VideoInfo
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+GRACE_SECONDS = 60.0
+"""So long a process may take to start, or to start again, before what is left to it has failed."""
+OF_THE_FILE = (InputError, UsageError, EncoderError)
+"""Errors that every process would come to."""
 SHARES = 4
 """A file is long when it is more than one part in so many of what each process gets on average."""
 
@@ -39,6 +49,40 @@ def long_jobs(jobs: list[Job], window: int, processes: int) -> set[Job]:
     return {job for job in jobs if processes > 1 and 0 < window < lengths[job] and costs[job] > bound}
 
 
+def share_windows(files: dict[Job, SharedFile], long: set[Job], layouts: dict[Job, Layout], room: int) -> set[Job]:
+    """The files to restore window by window: long ones, and those of which windows are left, if the disk holds them.
+
+    Args:
+        files: what is left to do.
+        layouts: geometry of every file.
+        room: free bytes where windows are kept.
+    """
+    taken = set()
+    for job in [job for job, shared in files.items() if job in long or shared.has_windows]:
+        pixels = math.prod(layouts[job].size) * (job.info.likely_frame_count or 0)
+        needed = max(BYTES_PER_PIXEL * pixels - files[job].kept_bytes(), 0)
+        if needed <= room:
+            taken.add(job)
+            room -= needed
+            continue
+        text = "%s: restored by one process; its windows would take %.1f GB, and %.1f GB are left on the disk"
+        log.warning(text, job.name, needed / 1e9, room / 1e9)
+    return taken
+
+
+def agree_on_long(
+    work: SharedWork, files: dict[Job, SharedFile], long: set[Job], layouts: dict[Job, Layout]
+) -> set[Job]:
+    """The same answer of `share_windows` for all processes, whatever the disk has room for when they come to it."""
+
+    def choose() -> list[str]:
+        room = int(MARGIN * shutil.disk_usage(work.folder).free)
+        return [job.name for job in share_windows(files, long, layouts, room)]
+
+    agreed = work.agree(choose)
+    return {job for job in files if job.name in agreed}
+
+
 def restore_windows(
     info: VideoInfo,
     pipe: Pipeline,
@@ -53,24 +97,15 @@ def restore_windows(
     ``fitting``: as in `vsr.restore_file.restore_video`.
     """
     number, fitting = -1, fitting or Fitting(pipe)
+    layout = make_layout(settings, pipe.grid, info.height, info.width, pipe.config.scale)
     with naming_less(info, pipe, settings), closing(prefetch(pixels_of(info), QUEUE)) as pixels:
         for number, (_, window) in enumerate(cut_clip(pixels, settings, pipe.grid)):
             with shared.claim_window(number) as mine:
                 if mine:
-                    shared.store(number, fitting.restore_window(settings, prompt_embedding, number, window.frames))
+                    x_sr = fitting.restore_window(settings, prompt_embedding, number, window.frames)
+                    shared.store(number, x_sr, fitting.plan_of(layout).describe(), fitting.take_notes())
             on_frames(window.advance)
     shared.seen(number + 1)
-
-
-def wait_for(files: dict[Job, SharedFile], learn: Callable[[Job, Facts], None]) -> None:
-    """Until other processes have settled what this one has not the memory for."""
-    left = dict(files)
-    if left:
-        log.info("waiting for other processes: %s", ", ".join(job.name for job in left))
-    while left:
-        for job in [job for job, shared in left.items() if shared.result]:
-            learn(job, left.pop(job).result)
-        time.sleep(POLL_SECONDS if left else 0)
 
 
 @dataclass(kw_only=True)
@@ -83,16 +118,20 @@ class Together:
     """Those of which windows are shared out."""
     attempt: Callable[[Job, Callable[[], Facts | None]], Facts]
     """Runs work on a file; returns ``facts`` of it, or ``error`` and ``exit_code``, as JSON holds them."""
-    restore: Callable[..., Facts]
-    """Restores a file whole, or joins its windows, which it is given as ``restored``."""
+    restore: Callable[[Job, SharedFile | None], Facts]
+    """Restores a file whole, or joins its windows."""
     restore_windows: Callable[[Job, SharedFile], None]
     """Restores those windows of a file that are free."""
     learn: Callable[[Job, Facts], None]
     """Told once what became of each file, whoever did it."""
+    given_up: dict[Job, Facts]
+    """Those that this process cannot do, and why: with that they have failed, if no other process comes to do them."""
+    is_hopeless: Callable[[SharedFile], bool]
+    """No other process at work may do a file."""
 
     def run(self) -> None:
         """Work until every file is restored or has failed, here or elsewhere."""
-        left, said = dict(self.files), ""
+        left, said, since = dict(self.files), "", time.monotonic()
         while left:
             took = [self._take(job, shared) for job, shared in left.items()]
             for job, shared in list(left.items()):
@@ -105,12 +144,17 @@ class Together:
                     log.info("waiting for other processes: %s", waiting)
                 said = waiting
                 time.sleep(POLL_SECONDS)
+            if any(took) or not all(job in self.given_up and self.is_hopeless(left[job]) for job in left):
+                since = time.monotonic()
+            elif time.monotonic() - since > GRACE_SECONDS:
+                for job, shared in left.items():
+                    shared.settle(self.given_up[job])
 
     def _take(self, job: Job, shared: SharedFile) -> bool:
         """Do what is free of a file; whether there was anything."""
-        if shared.result:
+        if shared.result or job in self.given_up:
             return False
-        if job in self.long or shared.has_windows:
+        if job in self.long:
             return self._take_windows(job, shared)
         return self._finish(job, shared, "whole")
 
@@ -119,14 +163,22 @@ class Together:
         if free:
             result = self.attempt(job, lambda: self.restore_windows(job, shared))
             if "error" in result:
-                shared.settle(result, done=False)
+                self._settle(job, shared, result)
                 return True
-        return (shared.is_complete and self._finish(job, shared, "join", restored=shared.load)) or free
+        return (shared.is_complete and self._finish(job, shared, "join", shared)) or free
 
-    def _finish(self, job: Job, shared: SharedFile, what: str, **how: Any) -> bool:
+    def _finish(self, job: Job, shared: SharedFile, what: str, windows: SharedFile | None = None) -> bool:
         """Make the result, unless another process is at it."""
         with shared.claim(what) as mine:
             if mine:
-                result = self.attempt(job, lambda: self.restore(job, **how))
-                shared.settle(result, done="error" not in result)
+                self._settle(job, shared, self.attempt(job, lambda: self.restore(job, windows)))
         return mine
+
+    def _settle(self, job: Job, shared: SharedFile, result: Facts) -> None:
+        """Say what became of a file. What may be the fault of this process or its device is left to the others."""
+        of_the_file = result.get("exit_code") in (None, *(kind.exit_code for kind in OF_THE_FILE))
+        if of_the_file or shared.refuse():
+            shared.settle(result)
+            return
+        self.given_up[job] = result
+        log.warning("%s: left to the other processes", job.name)
