@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from dataclasses import asdict, fields
 from fractions import Fraction
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -13,18 +14,21 @@ from finetune.data.dataset import PairDataset
 from finetune.data.latents import LatentCache, cache_key
 from finetune.engine import DTYPES
 from finetune.losses.perceptual import missing_message
-from finetune.recipe import Recipe, load_recipe
+from finetune.recipe import SECTIONS, Recipe, load_recipe
 from finetune.validate import check_validation
-from vsr.errors import UsageError
+from vsr.errors import UsageError, VSRError
 from vsr.pipelines import find_model, inspect
 from vsr.pipelines.settings import PipelineSettings
+from vsr.report import fingerprint
 
 log = logging.getLogger("finetune")
 
 KEPT = ("lora", "ema_decay", "lr", "betas", "eps", "weight_decay", "warmup_steps", "schedule", "seed")
 """Fields of ``train`` that a checkpoint holds in its state: another value would change nothing, or would not fit."""
-TASK = ("method", "latent", "loss", "vae", "pipeline")
+TASK = ("method", *(section for _, section, _ in SECTIONS), "pipeline")
 """Sections that say what is learned."""
+NOTED = ("precision", "max_grad_norm", "batch_size", "accumulation")
+"""Fields of ``train`` that may change, but not unnoticed."""
 
 
 def check(recipe: Recipe) -> None:
@@ -42,7 +46,7 @@ def check(recipe: Recipe) -> None:
 def check_model(recipe: Recipe) -> None:
     """The model is there and takes what the recipe gives it."""
     facts = inspect(find_model(str(recipe.init_from), weights=False))
-    if recipe.method in ("dove_latent", "vae") or recipe.loss.temporal_decode:
+    if recipe.method in ("dove_latent", "vae") or (recipe.loss and recipe.loss.temporal_decode):
         recipe.check_frames(facts.grid.step)
     for name in ("height", "width", "latent_crop"):
         if (getattr(recipe.data, name) or 0) % facts.grid.multiple:
@@ -89,10 +93,30 @@ def _check_same_run(recipe: Recipe, start: Path) -> None:
                 f"resume: {name} is {new}, but {start} is of a run with {old}; keep that, or start a run of its own "
                 f"with init_from=MODEL, where MODEL is what this one exports"
             )
-    for field in fields(recipe.data):
-        old, new = getattr(before.data, field.name), getattr(recipe.data, field.name)
-        if old != new and field.name != "workers":
-            log.warning("resume: from here on data.%s is %s; it was %s", field.name, new, old)
+    _check_same_model(before, recipe, start)
+    names = [f"data.{field.name}" for field in fields(recipe.data) if field.name != "workers"]
+    names += [f"train.{name}" for name in NOTED] + ["train.steps"] * (recipe.train.schedule != "constant")
+    for name in names:
+        old, new = attrgetter(name)(before), attrgetter(name)(recipe)
+        if old != new:
+            log.warning("resume: from here on %s is %s; it was %s", name, new, old)
+
+
+def _check_same_model(before: Recipe, recipe: Recipe, start: Path) -> None:
+    """The model begun with, wherever it lies: VAE, noise schedule and prompt come from it, not from a checkpoint."""
+    if before.init_from == recipe.init_from:
+        return
+    try:
+        old = fingerprint(find_model(str(before.init_from), weights=False))
+    except VSRError:
+        text = "resume: init_from was %s, which is not there any more; VAE, noise schedule and prompt now come from %s"
+        log.warning(text, before.init_from, recipe.init_from)
+        return
+    if old != fingerprint(find_model(str(recipe.init_from), weights=False)):
+        raise UsageError(
+            f"resume: init_from is {recipe.init_from}, but {start} is of a run that began with {before.init_from}, "
+            f"another model; keep that, or start a run of its own"
+        )
 
 
 def latent_folder(recipe: Recipe) -> Path:

@@ -2,11 +2,15 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from finetune.recipe import Recipe, TrainConfig
 from vsr.errors import UsageError
@@ -38,8 +42,8 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
     got = accelerator.distributed_type
-    _check_sharding(got, config)
-    _configure(accelerator, config)
+    check_sharding(got, recipe)
+    configure(accelerator, config)
     if accelerator.is_main_process:
         log.info(
             "%d process(es), %s, %s, on %s", accelerator.num_processes, got.value, config.precision, accelerator.device
@@ -47,7 +51,9 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     return accelerator
 
 
-def _check_sharding(got: DistributedType, config: TrainConfig) -> None:
+def check_sharding(got: DistributedType, recipe: Recipe) -> None:
+    """Raise UsageError where accelerate runs another engine than was asked for, or one that the recipe cannot have."""
+    config = recipe.train
     wanted = {
         DistributedType.FSDP: os.environ.get("ACCELERATE_USE_FSDP", "false") == "true",
         DistributedType.DEEPSPEED: os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true",
@@ -60,6 +66,11 @@ def _check_sharding(got: DistributedType, config: TrainConfig) -> None:
             f"train: precision: {got.value} cannot clip the gradients of a LoRA in fp16; write bf16, or launch with "
             f"ACCELERATE_CONFIG=configs/accelerate/ddp.yaml"
         )
+    if got in SHARDED and recipe.method == "vae":
+        raise UsageError(
+            f"method: {got.value} is set up to cut up transformers, not a VAE; launch with "
+            f"ACCELERATE_CONFIG=configs/accelerate/ddp.yaml"
+        )
     if got in SHARDED and config.ema_decay is not None:
         raise UsageError(
             f"train: ema_decay: an average needs whole weights, and {got.value} cuts them up; write null, or launch "
@@ -67,13 +78,36 @@ def _check_sharding(got: DistributedType, config: TrainConfig) -> None:
         )
 
 
-def _configure(accelerator: Accelerator, config: TrainConfig) -> None:
+@contextmanager
+def gathered(network: nn.Module) -> Iterator[bool]:
+    """Inside, a network that FSDP2 has cut up is whole, and one process can run it without the others.
+
+    All processes have to come here. Says whether it was cut up so.
+    """
+    parts = [part for part in network.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.unshard()
+    groups = [part._get_fsdp_state()._fsdp_param_group for part in parts]  # there is no other way to ask
+    cut_again = [bool(group and group.post_forward_mesh_info) for group in groups]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield bool(parts)
+    finally:
+        for part, after_forward in zip(parts, cut_again, strict=True):
+            part.set_reshard_after_forward(after_forward, recurse=False)
+            part.reshard()
+
+
+def configure(accelerator: Accelerator, config: TrainConfig) -> None:
     """What the engines would guess: DeepSpeed the clipping and the batch size, FSDP2 in what to add up gradients."""
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         accelerator.state.deepspeed_plugin.deepspeed_config |= {
             "gradient_clipping": config.max_grad_norm,
             "train_micro_batch_size_per_gpu": config.batch_size,
         }
+        if config.precision == "bf16":  # else gradients that are not finite are applied, before the trainer sees them
+            accelerator.state.deepspeed_plugin.deepspeed_config.setdefault("bf16", {})["check_grad_overflow"] = True
     if accelerator.is_fsdp2 and config.precision != "fp32":
         from torch.distributed.fsdp import MixedPrecisionPolicy
 

@@ -22,7 +22,7 @@ from diffusers.utils import logging as diffusers_logging
 from finetune.checkpoint import find_checkpoint, step_of, trim_log
 from finetune.checks import check, open_cache, pipeline_settings
 from finetune.data.sampler import training_loader
-from finetune.engine import DTYPES, SHARDED, make_accelerator
+from finetune.engine import DTYPES, SHARDED, gathered, make_accelerator
 from finetune.export import export
 from finetune.losses.perceptual import build_perceptual
 from finetune.methods.base import Method
@@ -32,7 +32,7 @@ from finetune.methods.vae import VAE
 from finetune.recipe import Recipe, dump_recipe, load_recipe
 from finetune.trainable import make_trainable
 from finetune.trainer import Trainer
-from finetune.validate import validate
+from finetune.validate import Pictures, validate
 from vsr.errors import INTERRUPTED, VSRError
 from vsr.memory import keep_freed_memory, naming_memory
 from vsr.pipelines import load_pipeline
@@ -164,20 +164,25 @@ def validate_when_due(recipe: Recipe, trainer: Trainer, method: Method, accelera
     config = recipe.validation
     if config is None or (step % config.every and step != recipe.train.steps):
         return
-    # a sharded student needs all processes to run it; each then writes into a folder of its own
-    if accelerator.is_main_process or accelerator.distributed_type in SHARDED:
-        part = "" if accelerator.is_main_process else f"/rank-{accelerator.process_index}"
-        with trainer.averaged_weights():
+    with trainer.averaged_weights(), gathered(method.networks["student"]) as is_whole:
+        # what else is sharded needs all processes to run it; each then writes into a folder of its own
+        if accelerator.is_main_process or (accelerator.distributed_type in SHARDED and not is_whole):
+            part = "" if accelerator.is_main_process else f"/rank-{accelerator.process_index}"
             folder = recipe.output_dir / f"validation/step-{step}{part}"
             averages, pictures = validate(method.pipe, config, folder)
-        accelerator.log({f"validation/{name}": value for name, value in averages.items()}, step=step)
-        for tracker in accelerator.trackers:
-            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            images = {f"validation/{name}": picture[None] for name, picture in pictures.items()}
-            tracker.log_images(images, step=step, **layout)
-        if accelerator.is_main_process:
-            log.info("step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in averages.items()))
+            log_validation(accelerator, step, averages, pictures)
     accelerator.wait_for_everyone()
+
+
+def log_validation(accelerator: Accelerator, step: int, averages: dict[str, float], pictures: Pictures) -> None:
+    """Give the trackers what came of a validation, and say it."""
+    accelerator.log({f"validation/{name}": value for name, value in averages.items()}, step=step)
+    for tracker in accelerator.trackers:
+        layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+        images = {f"validation/{name}": picture[None] for name, picture in pictures.items()}
+        tracker.log_images(images, step=step, **layout)
+    if accelerator.is_main_process:
+        log.info("step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in averages.items()))
 
 
 def export_student(accelerator: Accelerator, trainer: Trainer, method: Method, folder: Path, precision: str) -> None:

@@ -1,7 +1,10 @@
 """Validation during training: the same pipeline and the same path as inference, on a small folder with ground truth."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +27,7 @@ OUTPUT = OutputOptions(audio=False)
 SHOWN = 4
 """Clips whose pictures go to the tracker."""
 
+T = TypeVar("T")
 Pictures = dict[str, np.ndarray]
 """Name of a clip: (H, W, 3) uint8."""
 
@@ -71,19 +75,26 @@ def validate(pipe: DOVEPipeline, config: ValidationConfig, folder: Path) -> tupl
     report = score_pairs(pairs, config.metrics, pred=folder, gt=config.gt)
     for failure in report.failures:
         log.warning("validation: %s", failure)
-    report.write(folder / "metrics.json")
+    _surely("metrics.json", lambda: report.write(folder / "metrics.json"))
     averages = {name: average.mean for name, average in report.averages.items() if average.mean is not None}
-    return averages, {pair.name: _picture(source, pair) for source, pair in zip(sources[:SHOWN], pairs, strict=False)}
+    shown = zip(sources[:SHOWN], pairs, strict=False)
+    pictures = {pair.name: _surely(pair.name, partial(_picture, source, pair)) for source, pair in shown}
+    return averages, {name: picture for name, picture in pictures.items() if picture is not None}
 
 
 def _restored(source: Path, folder: Path, pipe: DOVEPipeline) -> bool:
-    """Restore a clip; one that fails is named, since training has to go on."""
+    """Restore a clip; whether that went well."""
+    fitting, target = Fitting(pipe, may_offload=False), partial(_result, source, folder)
+    return bool(_surely(source.name, lambda: restore_video(source, target(), pipe, output=OUTPUT, fitting=fitting)))
+
+
+def _surely(name: str, work: Callable[[], T]) -> T | None:
+    """Do the work; what fails is named and gives None, since training has to go on."""
     try:
-        restore_video(source, _result(source, folder), pipe, output=OUTPUT, fitting=Fitting(pipe, may_offload=False))
-    except VSRError as error:
-        log.warning("validation: %s: %s", source.name, error)
-        return False
-    return True
+        return work()
+    except (VSRError, OSError) as error:
+        log.warning("validation: %s: %s", name, error)
+        return None
 
 
 def _result(source: Path, folder: Path) -> Path:

@@ -1,6 +1,9 @@
 """The latent cache of stage 1: the samples of the loader, encoded once, and the same losses from them."""
 
 import json
+import multiprocessing
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,27 @@ def cached(flags, tmp_path):
     flags = [*flags, f"data.latent_cache={tmp_path / 'cache'}"]
     assert cache_latents.main([str(RECIPE), "--degradations", "2", *flags]) == 0
     return flags
+
+
+def ignore_sigterm(ready):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready.set()
+    time.sleep(600)
+
+
+def test_a_worker_that_hangs_does_not_keep_the_script_from_ending(flags, tmp_path, monkeypatch):
+    ready = multiprocessing.Event()
+    worker = multiprocessing.Process(target=ignore_sigterm, args=(ready,), daemon=True)
+
+    def hang(*_):
+        worker.start()
+        ready.wait(60)
+        raise RuntimeError("DataLoader timed out")
+
+    monkeypatch.setattr(cache_latents, "cache", hang)
+    with pytest.raises(RuntimeError, match="timed out"):
+        cache_latents.main([str(RECIPE), *flags, f"data.latent_cache={tmp_path / 'cache'}"])
+    assert not worker.is_alive()
 
 
 def losses(run):

@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 
 from finetune.curation.config import CurationConfig, MetadataConfig, QualityConfig, Thresholds
 from finetune.curation.inputs import list_inputs
+from finetune.curation.manifest import Shard
 from finetune.curation.motion import Box, motion_map, moving_area, moving_mask, padded, pair_indices
+from finetune.curation.pipeline import Pipeline
 from finetune.curation.quality import even_frames
 from finetune.curation.rows import with_clip_id
 from finetune.curation.scenes import scene_spans
 from finetune.curation.selection import joint_quantile, select, thresholds_of
+from finetune.curation.stage import Setup
+from finetune.curation.stages import ORDER
 from finetune.typed_yaml import from_tree
 from tests.curation import CONFIG
 from vsr.errors import InputError, UsageError
@@ -220,6 +224,24 @@ def test_what_is_no_list_is_refused(tmp_path):
         listed(tmp_path / "list.csv", tmp_path)
     with pytest.raises(InputError, match="cannot be read"):
         listed(tmp_path / "gone.csv", tmp_path)
+
+
+def test_weights_of_one_stage_do_not_concern_the_others(tmp_path, monkeypatch):
+    known = {"quality": {"a": "1"}, "motion": {"b": "1"}}
+    monkeypatch.setattr("finetune.curation.pipeline.weights_of", lambda config, stage: known.get(stage, {}))
+    shard = Shard(tmp_path / "shard.parquet")
+    shard.write([], key="")
+
+    def keys():
+        setup = Setup(root=tmp_path, output=tmp_path, config=from_tree(CurationConfig, CONFIG, ""), device="cpu")
+        versions = {"config_hash": str(known), "weights": str(known), "code_version": "1"}
+        pipeline = Pipeline(setup, tmp_path, versions, 10, None)
+        return {stage: pipeline.key(stage, shard) for stage in ORDER}
+
+    before = keys()
+    known["quality"] = {"a": "2"}
+    after = keys()
+    assert {stage for stage in ORDER if before[stage] != after[stage]} == {"quality"}
 
 
 def test_the_id_of_a_clip_follows_from_its_source_frames_and_box():

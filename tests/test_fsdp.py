@@ -1,5 +1,6 @@
 """Sharded training with FSDP2, on two CPU processes: torch can do it, though accelerate offers it on GPUs only."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from finetune import engine, train
+from finetune.recipe import load_recipe
 from finetune.scripts import prepare_sft_ckpt
 from tests.media import clip
 from tests.tiny import random_pipeline
 from vsr import load_pipeline
+from vsr.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,8 +90,43 @@ def test_shards_of_a_lora_in_bf16_train_and_are_exported(flags, tmp_path):
     load_pipeline(tmp_path / "sharded" / "model", "float32", "cpu")
 
 
+def test_one_process_validates_shards_while_the_others_wait(flags, tmp_path):
+    for folder, size in (("lq", "16x16"), ("gt", "64x64")):
+        (tmp_path / folder).mkdir()
+        clip(tmp_path / folder / "one.mp4", size=size, seconds="0.2")
+        clip(tmp_path / folder / "two.mp4", size=size, seconds="0.2")  # a second forward, after the first has ended
+    validation = [f"validation.lq={tmp_path / 'lq'}", f"validation.gt={tmp_path / 'gt'}", "validation.every=2"]
+    done = train_sharded([*flags, *validation], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert train.main([*flags, *validation, "train.batch_size=2", f"output_dir={tmp_path / 'whole'}"]) == 0
+    for step in ("step-2", "step-3"):
+        files = [tmp_path / run / "validation" / step / "metrics.json" for run in ("sharded", "whole")]
+        sharded, whole = (json.loads(file.read_text())["average"] for file in files)
+        assert {name: sharded[name]["mean"] for name in whole} == pytest.approx(
+            {name: average["mean"] for name, average in whole.items()}, rel=1e-4
+        )
+        assert not (files[0].parent / "rank-1").exists()
+    file = "model/transformer/diffusion_pytorch_model.safetensors"
+    assert_close(*(load_file(tmp_path / run / file) for run in ("sharded", "whole")), atol=1e-5, rtol=1e-5)
+
+
 def test_an_average_of_shards_is_refused(flags, tmp_path, monkeypatch, caplog):
     shards = SimpleNamespace(distributed_type=DistributedType.FSDP)
     monkeypatch.setattr(engine, "Accelerator", lambda **_: shards)
     assert train.main([*flags, "train.ema_decay=0.9", f"output_dir={tmp_path / 'run'}"]) == 2
     assert "ema_decay: an average needs whole weights" in caplog.text
+
+
+def test_a_vae_is_not_cut_up_as_a_transformer_would_be():
+    recipe = load_recipe(ROOT / "configs" / "tiny" / "vae.yaml", [])
+    with pytest.raises(UsageError, match=r"not a VAE.*ddp\.yaml"):
+        engine.check_sharding(DistributedType.FSDP, recipe)
+
+
+def test_deepspeed_looks_for_gradients_that_are_not_finite_before_it_applies_them():
+    settings = {"bf16": {"enabled": True}}
+    plugin = SimpleNamespace(deepspeed_plugin=SimpleNamespace(deepspeed_config=settings))
+    stand_in = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED, is_fsdp2=False, state=plugin)
+    engine.configure(stand_in, load_recipe(ROOT / "configs" / "dove_s1.yaml", []).train)
+    assert settings["bf16"] == {"enabled": True, "check_grad_overflow": True}
+    assert settings["gradient_clipping"] > 0

@@ -8,6 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from finetune import checkpoint, train
+from finetune.recipe import load_recipe
 from finetune.scripts import prepare_sft_ckpt
 from tests.media import clip
 from tests.tiny import random_pipeline
@@ -94,6 +95,26 @@ def test_what_the_state_holds_may_not_change(change, words, flags, run, caplog):
 def test_a_run_goes_on_with_the_same_task(change, words, flags, run, caplog):
     assert train.main([*flags, "resume=latest", "train.steps=4", change]) == 2
     assert words in caplog.text
+
+
+def test_a_run_goes_on_with_the_model_it_began_with_wherever_that_lies(flags, run, tmp_path, caplog):
+    again = [*flags, "resume=latest", "train.steps=4"]
+    random_pipeline(seed=1).save_pretrained(tmp_path / "other")
+    assert train.main([*again, f"init_from={tmp_path / 'other'}"]) == 2
+    assert "another model" in caplog.text
+    shutil.copytree(tmp_path / "base", tmp_path / "moved")
+    assert train.main([*again, f"init_from={tmp_path / 'moved'}"]) == 0
+    (tmp_path / "moved").rename(tmp_path / "base_2")
+    assert train.main([*flags, "resume=latest", "train.steps=5", f"init_from={tmp_path / 'base_2'}"]) == 0
+    assert "not there any more" in caplog.text
+
+
+def test_what_changes_the_steps_that_follow_is_said(flags, run, caplog):
+    more = ["train.steps=4", "train.max_grad_norm=0.5", "train.log_every=2"]
+    assert train.main([*flags, "resume=latest", *more]) == 0
+    assert "train.max_grad_norm is 0.5" in caplog.text
+    assert "log_every" not in caplog.text
+    assert ("train.steps is" in caplog.text) == (load_recipe(run / "recipe.yaml", []).train.schedule != "constant")
 
 
 def test_other_data_are_said_and_samples_are_counted_on(flags, run, caplog):

@@ -22,7 +22,7 @@ from finetune.methods.vae import VAE
 from finetune.recipe import LoraConfig, TrainConfig, ValidationConfig, load_recipe
 from finetune.trainable import make_trainable, trainable
 from finetune.trainer import Trainer
-from finetune.validate import validate
+from finetune.validate import check_validation, validate
 from tests.media import clip
 from tests.tiny import random_pipeline
 from vsr import load_pipeline
@@ -287,6 +287,16 @@ def test_lora_trains_only_its_own_weights_in_float32():
     assert network.transformer_blocks[0].attn1.to_q.base_layer.weight.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ("target", "words"), [("to_kk", "no 'to_kk'; did you mean to_k"), ("o_q", "no 'o_q'"), ("nothing", "no 'nothing'$")]
+)
+def test_a_target_that_the_network_has_not_is_named(target, words):
+    """peft trains what is left."""
+    with pytest.raises(UsageError, match=words):
+        make_trainable(random_pipeline().transformer, LoraConfig(target_modules=("to_q", target)), torch.bfloat16)
+    make_trainable(random_pipeline().transformer, LoraConfig(target_modules=("attn1.to_q", "proj_out")), torch.bfloat16)
+
+
 def test_an_exported_lora_equals_the_merged_model(flags, tmp_path, model):
     from vsr.pipelines.lora import fuse_lora
 
@@ -363,3 +373,16 @@ def test_validation_restores_scores_and_leaves_training_as_it_was(flags, tmp_pat
     events = next((tmp_path / "run").rglob("events.out.tfevents.*")).read_bytes()
     assert b"validation/psnr" in events
     assert b"validation/one" in events
+
+
+def test_a_clip_whose_length_is_only_known_after_decoding_does_not_end_the_training(tmp_path, model, caplog):
+    for folder, size, seconds in (("lq", "16x16", "0.2"), ("gt", "64x64", "0.24")):
+        (tmp_path / folder).mkdir()
+        clip(tmp_path / folder / "one.mkv", size=size, seconds=seconds)
+        clip(tmp_path / folder / "two.mp4", size=size, seconds="0.2")
+    config = ValidationConfig(lq=tmp_path / "lq", gt=tmp_path / "gt")
+    check_validation(config, 4)
+    averages, pictures = validate(load_pipeline(model, "float32", "cpu"), config, tmp_path / "out")
+    assert averages.keys() == {"psnr", "ssim"}
+    assert pictures.keys() == {"two"}
+    assert "validation: one" in caplog.text

@@ -23,6 +23,7 @@ from finetune.curation.runs import RunLog
 from finetune.curation.selection import select, thresholds_of
 from finetune.curation.stage import Setup
 from finetune.curation.stages import STAGES
+from finetune.curation.versions import weights_of
 
 
 class Pipeline:
@@ -30,7 +31,8 @@ class Pipeline:
 
     def __init__(self, setup: Setup, source: Path, versions: dict[str, str], shard_size: int, log: RunLog) -> None:
         self._setup, self._source = setup, source
-        self._versions = {name: text for name, text in versions.items() if name != "config_hash"}
+        self._versions = {name: text for name, text in versions.items() if name not in ("config_hash", "weights")}
+        self._weights: dict[str, dict[str, str]] = {}
         self._size, self._log = shard_size, log
         self.thresholds: dict[str, float] = {}
 
@@ -53,7 +55,7 @@ class Pipeline:
 
     def _run_stage(self, stage: str, before: list[Shard], engine: Engine) -> list[Shard]:
         after = [self._shard(stage, i) for i in range(len(before))]
-        keys = [self._key(stage, shard) for shard in before]
+        keys = [self.key(stage, shard) for shard in before]
         todo = [i for i in range(len(before)) if not after[i].is_made_from(keys[i])]
         bar = tqdm(
             total=sum(shard.kept_sources for shard in before),
@@ -76,7 +78,7 @@ class Pipeline:
         self.thresholds = thresholds_of(config, _scores(scored, config.deciding))
         after = [self._shard("select", i) for i in range(len(scored))]
         for shard, selected in zip(scored, after, strict=True):
-            key = _digest([self._key("quality", shard), self.thresholds])
+            key = _digest([self.key("quality", shard), self.thresholds])
             if not selected.is_made_from(key):
                 selected.write([select(row, self.thresholds) for row in shard.rows()], key)
         return after
@@ -84,9 +86,12 @@ class Pipeline:
     def _shard(self, stage: str, number: int) -> Shard:
         return Shard(self._setup.output / "work" / stage / f"shard-{number:06d}.parquet")
 
-    def _key(self, stage: str, before: Shard) -> str:
+    def key(self, stage: str, before: Shard) -> str:
+        """What the rows of a shard after ``stage`` are made from."""
         sections = {name: asdict(getattr(self._setup.config, name)) for name in STAGES[stage].sections}
-        return _digest([stage, sections, self._versions, before.digest])
+        if stage not in self._weights:
+            self._weights[stage] = weights_of(self._setup.config, stage)
+        return _digest([stage, sections, self._versions, self._weights[stage], before.digest])
 
 
 class _OpenShards:

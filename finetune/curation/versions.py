@@ -49,23 +49,22 @@ def versions_of(config: CurationConfig, stages: Sequence[str]) -> dict[str, str]
         "config_hash": hashlib.sha256(hashed.encode()).hexdigest()[:16],
         "code_version": f"{CODE_VERSION} ({libraries})",
         "decoder": f"FFmpeg {av.ffmpeg_version_info} in PyAV",
-        "weights": json.dumps(_weights(config, stages), sort_keys=True),
+        "weights": json.dumps({n: h for stage in stages for n, h in weights_of(config, stage).items()}, sort_keys=True),
     }
 
 
-def _weights(config: CurationConfig, stages: Sequence[str]) -> dict[str, str]:
-    """Weight file -> SHA-256."""
-    weights: dict[str, str] = {}
-    if "quality" in stages and config.quality.metrics:
-        from vsr.metrics.catalog import weights_of
+def weights_of(config: CurationConfig, stage: str) -> dict[str, str]:
+    """Weight file -> SHA-256, of all that a stage uses."""
+    if stage == "quality" and config.quality.metrics:
+        from vsr.metrics import catalog
         from vsr.metrics.settings import ScoreSettings
 
-        weights |= weights_of(config.quality.metrics, ScoreSettings())
-    if "motion" in stages and config.motion.use and config.motion.flow == "raft":
+        return catalog.weights_of(config.quality.metrics, ScoreSettings())
+    if stage == "motion" and config.motion.use and config.motion.flow == "raft":
         from vsr.metrics.weights import RAFT, hash_of
 
-        weights[RAFT[RAFT_NAME].path.name] = hash_of(RAFT[RAFT_NAME].path)
-    return weights
+        return {RAFT[RAFT_NAME].path.name: hash_of(RAFT[RAFT_NAME].path)}
+    return {}
 
 
 def _raft_complaint() -> str | None:

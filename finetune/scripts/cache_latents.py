@@ -26,7 +26,7 @@ from finetune.data.latents import missing_samples, write_count, write_sample
 from finetune.data.sampler import PATIENCE, start_worker
 from finetune.engine import DTYPES
 from finetune.recipe import Recipe, load_recipe
-from finetune.train import own_words, quiet_diffusers
+from finetune.train import end_workers, own_words, quiet_diffusers
 from vsr import codec
 from vsr.errors import INTERRUPTED, UsageError, VSRError
 from vsr.memory import keep_freed_memory
@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("interrupted; the same command goes on")
         return INTERRUPTED
+    finally:
+        end_workers()
     log.info("process %d of %d: its samples are in %s", rank + 1, world_size, folder)
     return 0
 

@@ -7,7 +7,8 @@
 Validates, splits into scenes, scores, and crops to what moves. OUTPUT/manifest.parquet has a row for every clip, kept
 or not, with the reason; kept.jsonl lists the kept ones, report.md shows them. Train with
 data.videos=OUTPUT/manifest.parquet: clips are cut and cropped while training, nothing is encoded again. The same
-command again does what is left; after a change of the configuration or of the inputs, what depends on it. --engine ray
+command again does what is left; after a change of the configuration, what depends on it; after one of the inputs, all
+from the first shard on that is not as it was. --engine ray
 uses this machine, or the cluster that RAY_ADDRESS names. Exit codes: 0 all clips were judged; 7 some could not be;
 2 wrong usage; 3 no input; 5 weights are missing; 130 interrupted.
 """
