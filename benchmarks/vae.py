@@ -1,7 +1,7 @@
 """Our VAE path against diffusers' own, untiled and tiled: time, memory and difference, on this machine.
 
     python -m benchmarks.vae [--frames 33 --height 384 --width 512] [--dtype float32] [--widths 16 32 32 64] [--runs 5]
-                             [--strip_rows 64] [--profile]
+                             [--strip_rows 64] [--against tiled] [--profile]
 
 The sides alternate within one process, with one allocator setting, and ratios are of medians. The default is a toy VAE
 of the real topology, an eighth as wide; ``--widths 128 256 256 512 --groups 32`` is the real one with random weights.
@@ -28,6 +28,8 @@ from vsr.memory import keep_freed_memory
 Call = Callable[[Tensor], Tensor]
 EXACT = ("ours", "strips")
 """Sides whose result is that of diffusers' untiled call; its own tiles have other statistics."""
+AGAINST = ("untiled", "tiled")
+"""Diffusers' own ways."""
 MOST = 8
 """Operations of a profile."""
 
@@ -77,18 +79,19 @@ def profile(call: Call, x: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def compare(
-    vae: AutoencoderKLCogVideoX, direction: str, x: Tensor, runs: int, strip_rows: int | None
+    vae: AutoencoderKLCogVideoX, direction: str, x: Tensor, runs: int, strip_rows: int | None, against: list[str]
 ) -> dict[str, object]:
-    """One direction: median seconds, ratios to ours, peak bytes, and the largest difference from untiled."""
+    """One direction: median seconds, ratios to ours, peak bytes, and the largest difference from untiled if it runs."""
     calls = sides(vae, direction, strip_rows)
+    calls = {name: calls[name] for name in calls if name not in AGAINST or name in against}
     results, peaks, first = {}, {}, {}
     for name, call in calls.items():  # warms up, too
         with PeakBytes([x, *vae.parameters()]) as counter:
             results[name], first[name] = timed(call, x)
         peaks[name] = counter.peak
         print(f"{direction}, {name}: {first[name][0]:.1f} s while bytes are counted", file=sys.stderr, flush=True)
-    exact = results["untiled"].float()
-    differences = {name: (results[name].float() - exact).abs().max().item() for name in calls if name in EXACT}
+    exact = {name: results[name].float() for name in results if name in EXACT and "untiled" in results}
+    differences = {name: (z - results["untiled"].float()).abs().max().item() for name, z in exact.items()}
     del results, exact
     times = {name: [] if runs else [first[name]] for name in calls}
     for _ in range(runs):
@@ -102,7 +105,7 @@ def compare(
         "times_as_fast_as": {name: clock[name] / clock["ours"] for name in calls if name != "ours"},
         "times_as_fast_as_by_process": {name: process[name] / process["ours"] for name in calls if name != "ours"},
         "peak_bytes": peaks,
-        "memory_of_untiled": peaks["ours"] / peaks["untiled"],
+        "memory_of_theirs": {name: peaks["ours"] / peaks[name] for name in calls if name in AGAINST},
         "memory_of_ours": {name: peaks[name] / peaks["ours"] for name in calls if name != "ours"},
         "differences": differences,
     }
@@ -123,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="on a CPU; default: torch's own")
     parser.add_argument("--default_allocator", action="store_true", help="leave the C library's settings alone")
     parser.add_argument("--direction", choices=("encode", "decode"), nargs="+", default=["encode", "decode"])
+    parser.add_argument("--against", choices=AGAINST, nargs="+", default=AGAINST, help="diffusers' sides to run")
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -133,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     z = torch.randn(1, 16, (args.frames + 3) // 4, args.height // 8, args.width // 8).to(args.device, vae.dtype)
     for direction in args.direction:
         given = z if direction == "decode" else x
-        result = compare(vae, direction, given, args.runs, args.strip_rows)
+        result = compare(vae, direction, given, args.runs, args.strip_rows, args.against)
         if args.profile:
             calls = sides(vae, direction, None)
             result["profile"] = {name: profile(calls[name], given) for name in ("ours", "untiled")}
