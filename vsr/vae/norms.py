@@ -88,7 +88,8 @@ def _write_block(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
     if x.dtype == torch.float32:
         F.silu(torch.addcmul(shift, x, scale, out=out), inplace=True)
     else:
-        out.copy_(F.silu(torch.addcmul(shift, x.float(), scale), inplace=True))
+        wide = x.float()
+        out.copy_(F.silu(torch.addcmul(shift, wide, scale, out=wide), inplace=True))
 
 
 def _at_latents(convolution: nn.Module, z: Tensor) -> Tensor:
