@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from finetune.data.synthetic import HELD_OUT, CameraMove, dead_leaves, film, photograph, random_scene
-from finetune.data.synthetic.pictures import PHOTOGRAPHS, _radii
+from finetune.data.synthetic.pictures import KINDS, PHOTOGRAPHS, _radii
+from finetune.data.synthetic.textures import noise, ramp
 from finetune.scripts.make_clips import make_clip
 from finetune.scripts.make_demo import SHOTS
 from vsr.video_io import probe, read_frames
@@ -34,6 +35,38 @@ def test_leaves_cover_the_picture_and_are_found_at_all_scales():
     # a density of r^-3 has as much area in each octave: four times as many leaves of half the radius
     small, large = ((radii >= low) & (radii < 2 * low) for low in (4, 8))
     assert small.sum() / large.sum() == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_pictures_of_every_kind_have_contrast_and_follow_from_their_seed(kind):
+    first, again, other = (kind(np.random.default_rng(seed), 64) for seed in (1, 1, 2))
+    assert first.shape == (64, 64, 3) and first.dtype == np.uint8
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert first.std() > 2
+
+
+@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+def test_noise_has_the_slope_asked_for(slope):
+    field = noise(np.random.default_rng(0), 256, slope)
+    assert field.mean() == pytest.approx(0, abs=1e-5) and field.std() == pytest.approx(1, abs=1e-5)
+    amplitude = np.abs(np.fft.rfft2(field))
+    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.rfftfreq(256)[None])
+    low, high = (amplitude[(frequency > f) & (frequency < 1.1 * f)].mean() for f in (0.1, 0.4))
+    assert low / high == pytest.approx(4**slope, rel=0.1)
+
+
+@pytest.mark.parametrize(("stretch", "least", "most"), [(1, 1.0, 1.05), (12, 1.3, 2.0)])
+def test_drawn_out_noise_changes_less_along_one_direction_than_across(stretch, least, most):
+    field = noise(np.random.default_rng(0), 256, 1.0, stretch)
+    angles = np.linspace(0, np.pi, 12, endpoint=False)
+    steps = [(round(8 * np.sin(angle)), round(8 * np.cos(angle))) for angle in angles]
+    changes = [np.abs(field - np.roll(field, step, axis=(0, 1))).mean() for step in steps]
+    assert least <= max(changes) / min(changes) <= most
+
+
+def test_a_ramp_goes_from_dark_to_light():
+    value = ramp(np.random.default_rng(0)).max(axis=1)
+    assert (np.diff(value) >= 0).all() and value.min() >= 0 and value.max() <= 255
 
 
 def test_a_pan_by_whole_pixels_moves_the_picture_by_whole_pixels():

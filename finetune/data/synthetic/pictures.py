@@ -1,10 +1,12 @@
-"""Pictures to film: photographs that ship inside scikit-image, and dead leaves with texture."""
+"""Pictures to film: photographs that ship inside scikit-image, grain, fur, and dead leaves with texture."""
 
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import skimage.data
+
+from finetune.data.synthetic.textures import fur, grain, noise, ramp
 
 PHOTOGRAPHS = (
     "retina",
@@ -32,13 +34,26 @@ def photograph(name: str) -> np.ndarray:
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 
-def random_picture(rng: np.random.Generator, size: int, photo_share: float = 0.35) -> np.ndarray:
-    """A square of dead leaves or, with probability ``photo_share``, a part of a photograph: (size, size, 3) uint8.
+def random_picture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A square of one of the `KINDS`: (size, size, 3) uint8. One in three is out of focus, all of it or in part."""
+    picture = rng.choice(list(KINDS), p=list(KINDS.values()))(rng, size)
+    if rng.random() > 1 / 3:
+        return picture
+    soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 3.0))
+    if rng.random() < 0.5:
+        return soft
+    depth = (noise(rng, size, slope=2.2)[..., None] + rng.uniform(-1, 1)).clip(0, 1)
+    return (picture + depth * (soft.astype(np.float32) - picture)).round().astype(np.uint8)
 
-    One in three is a little out of focus.
-    """
-    picture = _random_photograph(rng, size) if rng.random() < photo_share else dead_leaves(rng, size)
-    return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 3.0)) if rng.random() < 1 / 3 else picture
+
+def shaded_grain(rng: np.random.Generator, size: int) -> np.ndarray:
+    """`grain` under a light that is not even: (size, size, 3) uint8."""
+    return _shade(grain(rng, size), rng)
+
+
+def shaded_fur(rng: np.random.Generator, size: int) -> np.ndarray:
+    """`fur` under a light that is not even: (size, size, 3) uint8."""
+    return _shade(fur(rng, size), rng)
 
 
 def dead_leaves(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -86,8 +101,11 @@ def _outline(rng: np.random.Generator, size: int, radius: float) -> np.ndarray:
 
 
 def _palette(rng: np.random.Generator, count: int = 64) -> np.ndarray:
-    """Colors of one photograph, shifted a little, or grays with some tint: (count, 3) uint8."""
-    if rng.random() < 0.4:
+    """Any colors in ramps, grays with some tint, or colors of one photograph, shifted a little: (N, 3) uint8."""
+    kind = rng.random()
+    if kind < 0.35:
+        return np.concatenate([ramp(rng) for _ in range(count // 6)]).astype(np.uint8)
+    if kind < 0.6:
         gray, tint = rng.uniform(0, 255, (count, 1)), rng.normal(0, rng.uniform(5, 50), (count, 3))
         return (gray + tint).clip(0, 255).astype(np.uint8)
     pixels = photograph(PHOTOGRAPHS[rng.integers(3)]).reshape(-1, 3)  # those in color
@@ -97,10 +115,13 @@ def _palette(rng: np.random.Generator, count: int = 64) -> np.ndarray:
 
 def _cover(picture: np.ndarray, texture_of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lay a texture on the leaves whose number in ``texture_of`` is that of a texture; the others stay plain."""
-    covered = picture.astype(np.float32)
+    covered, size = picture.astype(np.float32), len(picture)
     for number, name in enumerate(TEXTURES):
-        texture = _random_part(photograph(name), rng, len(picture))[..., :1].astype(np.float32)
-        contrast = rng.uniform(0.2, 1.0) * (texture - texture.mean()) / 128
+        if rng.random() < 0.5:
+            texture = _random_part(photograph(name), rng, size)[..., :1].astype(np.float32)
+            contrast = rng.uniform(0.2, 1.0) * (texture - texture.mean()) / 128
+        else:
+            contrast = rng.uniform(0.02, 0.3) * noise(rng, size, rng.uniform(0.3, 1.8), rng.uniform(1, 8))[..., None]
         covered = np.where((texture_of == number)[..., None], covered * (1 + contrast), covered)
     return covered
 
@@ -128,3 +149,7 @@ def _random_part(photo: np.ndarray, rng: np.random.Generator, size: int) -> np.n
     return cv2.resize(
         np.ascontiguousarray(part), (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     )
+
+
+KINDS = {_random_photograph: 0.3, shaded_grain: 0.15, shaded_fur: 0.15, dead_leaves: 0.4}
+"""Pictures to draw, with their probabilities."""
