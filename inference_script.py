@@ -80,7 +80,7 @@ def _add_windows(group: argparse._ArgumentGroup) -> None:
     add("--scene_cut", choices=("auto", "off"), default="auto", help="auto: windows do not cross scene cuts")
     tile_help = "largest tile in output pixels; 0 0: no tiles, or as large as the model was trained for"
     add("--tile_size_hw", type=int, nargs=2, default=(0, 0), metavar=("H", "W"), help=tile_help)
-    add("--overlap_hw", type=int, nargs=2, default=(32, 32), metavar=("H", "W"), help="pixels that tiles share")
+    add("--overlap_hw", type=int, nargs=2, metavar=("H", "W"), help="pixels that tiles share (default: the model's)")
     memory_help = "most that may be used, for example 16GB (default: what is free on the device)"
     add("--max_memory", type=_memory, metavar="SIZE", help=memory_help)
     add("--is_vae_st", action="store_true", help="slice and tile inside the VAE, as diffusers does it")

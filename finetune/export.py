@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from vsr.pipelines.dove import DOVEPipeline
 from vsr.pipelines.lora import FILE, METADATA
+from vsr.pipelines.settings import PipelineSettings
 
 LORA_FOLDER = "lora"
 
@@ -46,8 +48,7 @@ def export(
 
 
 def _settings(pipe: DOVEPipeline) -> dict:
-    names = ("scale", "upscale_mode", "timestep", "noise_step", "posterior", "coefficients", "max_pixels")
-    return {name: pipe.config[name] for name in names}
+    return {field.name: pipe.config[field.name] for field in fields(PipelineSettings)}
 
 
 def _student(network: nn.Module, weights: dict[str, torch.Tensor]) -> nn.Module:

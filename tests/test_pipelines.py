@@ -361,7 +361,8 @@ def test_the_grid_bounds_tiles_only_where_the_model_says_so():
     assert small.grid.max_pixels == 4096  # what it was trained for still holds
 
 
-def test_the_bound_of_a_model_travels_with_it(tmp_path):
-    random_pipeline(max_pixels=4096).save_pretrained(tmp_path)
-    assert pipelines.inspect(tmp_path).grid.max_pixels == 4096
-    assert load_pipeline(tmp_path, "float32", "cpu").grid.max_pixels == 4096
+def test_the_tiles_of_a_model_travel_with_it(tmp_path):
+    random_pipeline(max_pixels=4096, tile_overlap=48).save_pretrained(tmp_path)
+    expected = Grid(multiple=16, step=8, max_pixels=4096, tile_overlap=48)
+    assert pipelines.inspect(tmp_path).grid == expected
+    assert load_pipeline(tmp_path, "float32", "cpu").grid == expected

@@ -10,6 +10,8 @@ from tests.tiny import identity_pipeline, numbered_clip, random_pipeline
 from vsr import RestoreSettings, restore_frames
 from vsr.errors import InputError, UsageError
 from vsr.frames import output_size, to_frame, to_lq
+from vsr.settings import make_layout
+from vsr.windows import Grid
 
 SIZES = [(48, 64), (47, 63), (90, 34)]
 
@@ -73,6 +75,17 @@ def test_a_frame_that_the_codec_cannot_take_whole_is_tiled():
     pipe = identity_pipeline(max_pixels=10_000)
     restored(numbered_clip(3, 60, 90), pipe, scale=2)
     assert all(height * width <= 10_000 for _, height, width in pipe.calls)
+
+
+def test_tiles_overlap_as_the_model_says_unless_the_user_does():
+    grid = Grid(multiple=8, step=8, max_pixels=96 * 96, tile_overlap=48)
+
+    def columns(**asked):
+        return make_layout(RestoreSettings(scale=4, **asked), grid, 24, 60, 4).cols
+
+    assert columns() == [0, 48, 96, 144]
+    assert columns(tile_overlap=(32, 32)) == [0, 48, 96, 152]
+    assert columns(tile_overlap=(0, 0)) == [0, 80, 160]
 
 
 def test_windows_do_not_cross_a_scene_cut():

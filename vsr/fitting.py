@@ -108,7 +108,7 @@ class Fitting:
     def _ladder(self, layout: Layout, settings: RestoreSettings, frames: int) -> Ladder:
         grid, kind = self._pipe.grid, features_of(self._pipe, self._device)
         kind["spills"] &= self._may_offload
-        return ladder_for(layout, settings.tile_overlap, grid.multiple, grid.step, frames=frames, **kind)
+        return ladder_for(layout, settings.tile_overlap_on(grid), grid.multiple, grid.step, frames=frames, **kind)
 
 
 def features_of(pipe: Any, device: torch.device) -> dict[str, bool]:

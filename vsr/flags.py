@@ -29,7 +29,7 @@ def restore_settings(args: argparse.Namespace) -> RestoreSettings:
         window=args.chunk_len,
         overlap=args.overlap_t,
         tile=tuple(args.tile_size_hw),
-        tile_overlap=tuple(args.overlap_hw),
+        tile_overlap=args.overlap_hw and tuple(args.overlap_hw),
         scene_cut=args.scene_cut,
         color_fix=args.color_fix,
         timestep=args.sr_noise_step,

@@ -98,7 +98,7 @@ class Planner:
         layout = make_layout(self.settings, self.grid, height, width, self.scale)
         return ladder_for(
             layout,
-            self.settings.tile_overlap,
+            self.settings.tile_overlap_on(self.grid),
             self.grid.multiple,
             self.grid.step,
             frames=self._window(layout, frames),

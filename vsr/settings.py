@@ -27,8 +27,8 @@ class RestoreSettings:
     """Frames that neighbouring windows share; rounded up to 8k+1. None: 9, or less where the window is small."""
     tile: tuple[int, int] = (0, 0)
     """Largest height and width of a tile in output pixels; 0: no bound but the pipeline's own."""
-    tile_overlap: tuple[int, int] = (32, 32)
-    """Pixels that neighbouring tiles share at least."""
+    tile_overlap: tuple[int, int] | None = None
+    """Pixels that neighbouring tiles share at least, down and across; None: the pipeline's own."""
     scene_cut: str = "auto"
     """"auto": windows do not cross scene cuts; "off": the clip is one scene."""
     color_fix: str = "none"
@@ -54,7 +54,7 @@ class RestoreSettings:
         self._check_choice("upscale_mode", (None, *UPSCALE_MODES))
         self._check_choice("scene_cut", ("auto", "off"))
         self._check_choice("color_fix", COLOR_FIXES)
-        if min(*self.tile, *self.tile_overlap) < 0:
+        if min(*self.tile, *(self.tile_overlap or ())) < 0:
             raise UsageError(f"tiles and overlaps must be at least 0, got {self.tile} and {self.tile_overlap}")
         if self.seed < 0:
             raise UsageError(f"the seed must be at least 0, got {self.seed}")
@@ -69,6 +69,10 @@ class RestoreSettings:
         largest = max(self.window - grid.step, 0)
         wanted = min(grid.step + 1, largest) if self.overlap is None else self.overlap
         return windows.check_window(self.window, wanted, grid.step)
+
+    def tile_overlap_on(self, grid: windows.Grid) -> tuple[int, int]:
+        """Pixels that neighbouring tiles share at least, down and across."""
+        return self.tile_overlap or (grid.tile_overlap,) * 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +111,10 @@ def make_layout(settings: RestoreSettings, grid: windows.Grid, height: int, widt
     scale = default_scale if settings.size is None and settings.short_side is None else None
     size = output_size(height, width, scale=settings.scale or scale, size=settings.size, short_side=settings.short_side)
     padded = tuple(-(-side // grid.multiple) * grid.multiple for side in size)
-    fitting = windows.fit_tile(*padded, grid.max_pixels, settings.tile_overlap, grid.multiple)
+    overlap = settings.tile_overlap_on(grid)
+    fitting = windows.fit_tile(*padded, grid.max_pixels, overlap, grid.multiple)
     largest = [min(asked or fit, fit) for asked, fit in zip(settings.tile, fitting, strict=True)]
-    axes = zip(padded, largest, settings.tile_overlap, strict=True)
+    axes = zip(padded, largest, overlap, strict=True)
     (tile_h, rows), (tile_w, cols) = (windows.cut_axis(*axis, grid.multiple) for axis in axes)
     return Layout(
         size=size,

@@ -24,6 +24,8 @@ class Grid:
     """A window has ``step * k + 1`` frames."""
     max_pixels: int | None = None
     """Largest height times width of a tile; None: no bound."""
+    tile_overlap: int = 32
+    """Pixels that neighbouring tiles share at least, where a user does not say."""
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,8 @@ def inspect(folder: Path) -> ModelFacts:
         raise ModelError(f"{folder}: the configuration makes no sense: {error}") from error
     if max(settings.timestep, settings.noise_step) >= steps:
         raise ModelError(f"{folder / INDEX}: a timestep is not below the {steps} of the schedule")
-    grid = Grid(multiple=multiple, step=codec.frame_step(vae), max_pixels=settings.max_pixels)
+    bounds = {"max_pixels": settings.max_pixels, "tile_overlap": settings.tile_overlap}
+    grid = Grid(multiple=multiple, step=codec.frame_step(vae), **bounds)
     return ModelFacts(grid=grid, settings=settings, num_timesteps=steps, configs=configs)
 
 

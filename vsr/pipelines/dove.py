@@ -42,7 +42,8 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
 
     Args:
         text_encoder, tokenizer: None in normal use; only an embedding that is stored nowhere needs them.
-        scale, upscale_mode, timestep, noise_step, posterior, coefficients, max_pixels: see `PipelineSettings`.
+        scale, upscale_mode, timestep, noise_step, posterior, coefficients, max_pixels, tile_overlap: see
+            `PipelineSettings`.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer"
@@ -63,6 +64,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         posterior: str = DEFAULTS.posterior,
         coefficients: str = DEFAULTS.coefficients,
         max_pixels: int | None = DEFAULTS.max_pixels,
+        tile_overlap: int = DEFAULTS.tile_overlap,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -76,6 +78,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             posterior=posterior,
             coefficients=coefficients,
             max_pixels=max_pixels,
+            tile_overlap=tile_overlap,
         )
         self.register_to_config(**asdict(settings))
         self.prompt_embedding: Tensor | None = None
@@ -109,7 +112,8 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
     def grid(self) -> Grid:
         """The sizes that `restore` takes; CogVideoX: multiples of 16 pixels, 8k+1 frames."""
         multiple = codec.spatial_factor(self.vae) * self.transformer.config.patch_size
-        return Grid(multiple=multiple, step=codec.frame_step(self.vae), max_pixels=self.config.max_pixels)
+        bounds = {name: self.config[name] for name in ("max_pixels", "tile_overlap")}
+        return Grid(multiple=multiple, step=codec.frame_step(self.vae), **bounds)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pixels (B, 3, F, H, W) in [-1, 1] to scaled latents (B, C, f, h, w)."""

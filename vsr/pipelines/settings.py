@@ -26,6 +26,8 @@ class PipelineSettings:
     max_pixels: int | None = None
     """Largest output frame that is restored whole; larger ones are cut into tiles. For models that were trained on
     small crops. None: no bound."""
+    tile_overlap: int = 32
+    """Pixels that neighbouring tiles share at least."""
 
     def __post_init__(self) -> None:
         self._check_choice("upscale_mode", UPSCALE_MODES)
@@ -33,7 +35,7 @@ class PipelineSettings:
         self._check_choice("coefficients", ("model", "float32"))
         if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
             raise ValueError(f"max_pixels must be a whole number above 0, or null, got {self.max_pixels!r}")
-        for name in ("timestep", "noise_step"):
+        for name in ("timestep", "noise_step", "tile_overlap"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a whole number of at least 0, got {getattr(self, name)!r}")
         if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
