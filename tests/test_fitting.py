@@ -67,10 +67,10 @@ def test_a_network_in_training_stays_where_it_is(monkeypatch):
 
 def test_every_frame_arrives_whatever_becomes_smaller(caplog):
     frames = numbered_clip(50, 128, 192)
-    small = SmallDevice(identity_pipeline(), holds=3 * 9 * 64 * 112)
+    small = SmallDevice(identity_pipeline(), holds=3 * 9 * 80 * 112)
     assert np.abs(restored(small, frames).astype(int) - frames).max() <= 1
     done = [shape for shape, _, fits in small.calls if fits]
-    assert max(np.prod(shape) for shape in done) <= 9 * 64 * 112
+    assert max(np.prod(shape) for shape in done) <= 9 * 80 * 112
     assert "changes pixels" in caplog.text
 
 

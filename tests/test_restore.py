@@ -83,8 +83,8 @@ def test_tiles_overlap_as_the_model_says_unless_the_user_does():
     def columns(**asked):
         return make_layout(RestoreSettings(scale=4, **asked), grid, 24, 60, 4).cols
 
-    assert columns() == [0, 48, 96, 144]
-    assert columns(tile_overlap=(32, 32)) == [0, 48, 96, 152]
+    assert columns() == [0, 28, 72, 100, 144]
+    assert columns(tile_overlap=(32, 32)) == [0, 44, 96, 144]
     assert columns(tile_overlap=(0, 0)) == [0, 80, 160]
 
 

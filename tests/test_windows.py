@@ -86,17 +86,26 @@ def test_an_overlap_as_long_as_the_window_is_refused():
 @given(st.integers(1, 300), st.integers(1, 60), st.integers(0, 40), st.sampled_from([8, 16]))
 def test_tiles_are_equal_cover_the_axis_and_never_exceed_what_was_asked(units, tile_units, overlap, multiple):
     length, asked = units * multiple, tile_units * multiple + 3
-    if length > asked and tile_units * multiple <= -(-overlap // multiple) * multiple:
+    if length > asked and tile_units <= -(-(overlap + (multiple // 2 if overlap else 0)) // multiple):
         with pytest.raises(UsageError, match="too small for an overlap"):
             cut_axis(length, asked, overlap, multiple)
         return
     tile, places = cut_axis(length, asked, overlap, multiple)
     assert tile <= asked or tile == length <= asked
     assert tile % multiple == 0
-    assert all(place % multiple == 0 for place in places)
     assert places[0] == 0
+    assert places == sorted(set(places))
     assert places[-1] + tile == length
     assert all(a + tile - b >= overlap for a, b in itertools.pairwise(places))
+
+
+def test_every_second_tile_begins_half_a_multiple_early():
+    assert cut_axis(256, 96, 44, 8) == (96, [0, 36, 80, 116, 160])
+    assert cut_axis(256, 96, 16, 8) == (88, [0, 52, 112, 168])
+
+
+def test_tiles_that_share_nothing_lie_side_by_side():
+    assert cut_axis(240, 80, 0, 8) == (80, [0, 80, 160])
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(200_000, 3_000_000))
@@ -107,5 +116,13 @@ def test_a_fitted_tile_has_at_most_the_pixels_allowed(rows, cols, most):
     assert width <= 16 * cols
 
 
+@given(st.integers(12, 600), st.integers(12, 600), st.integers(0, 44))
+def test_a_small_tile_fits_frames_of_any_size(rows, cols, overlap):
+    height, width = fit_tile(8 * rows, 8 * cols, 96 * 96, (overlap, overlap), 8)
+    assert 96 * 48 <= height * width <= 96 * 96
+    for length, tile in ((8 * rows, height), (8 * cols, width)):
+        assert cut_axis(length, tile, overlap, 8)[0] == tile
+
+
 def test_full_hd_is_cut_once():
-    assert fit_tile(1088, 1920, 1_500_000, (32, 32), 16) == (1088, 976)
+    assert fit_tile(1088, 1920, 1_500_000, (32, 32), 16) == (1088, 992)

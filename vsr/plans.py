@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vsr.settings import Layout
+from vsr.windows import shared_units
 
 LESS = "a smaller output (--upscale, --size), --dtype bfloat16 or a device with more memory"
 """What to do where not even the smallest plan fits."""
@@ -107,10 +108,10 @@ class Ladder:
         return -(-(plan.tile or self.tile)[0] // STRIPS)
 
     def _smaller(self, tile: tuple[int, int]) -> tuple[int, int] | None:
-        """Half of the longer side, or of the other where that would be too small."""
+        """Half of the longer side or as little of it as may be, or of the other where it is that little already."""
         for axis in sorted((0, 1), key=lambda axis: -tile[axis]):
-            half = -(-tile[axis] // (2 * self.multiple)) * self.multiple
-            if self.least_tile[axis] <= half < tile[axis]:
+            half = max(-(-tile[axis] // (2 * self.multiple)) * self.multiple, self.least_tile[axis])
+            if half < tile[axis]:
                 return (half, tile[1]) if axis == 0 else (tile[0], half)
         return None
 
@@ -124,5 +125,5 @@ def ladder_for(layout: Layout, tile_overlap: tuple[int, int], multiple: int, ste
         multiple, step: of the pipeline's `vsr.windows.Grid`.
         kind: ``frames`` of a window, and further fields of `Ladder`.
     """
-    least = tuple((-(-shared // multiple) + 2) * multiple for shared in tile_overlap)
+    least = tuple((shared_units(overlap, multiple) + 2) * multiple for overlap in tile_overlap)
     return Ladder(tile=layout.tile, least_tile=least, multiple=multiple, step=step, **kind)

@@ -101,40 +101,52 @@ def count_windows(length: int, window: int, overlap: int, step: int) -> int:
 def cut_axis(length: int, tile: int, overlap: int, multiple: int) -> tuple[int, list[int]]:
     """Cut an axis into equal tiles.
 
+    Every second tile begins half a ``multiple`` early: what a network does to the borders of its tokens then falls on
+    another place in the tile beside it, and fades where they overlap.
+
     Args:
         length: pixels, a multiple of ``multiple``.
         tile: largest size allowed, 0 for no bound. The tiles are no larger, since the size bounds the memory.
         overlap: pixels that neighbours share at least.
 
     Returns:
-        The size of the tiles, a multiple of ``multiple``, and their starts, multiples of it too.
+        The size of the tiles, a multiple of ``multiple``, and their starts, multiples of half of it.
     """
     if not tile or length <= tile:
         return length, [0]
-    units, most, shared = length // multiple, tile // multiple, -(-overlap // multiple)
+    units, most, shared = length // multiple, tile // multiple, shared_units(overlap, multiple)
     if most <= shared:
         least = (shared + 1) * multiple
         raise UsageError(f"a tile of {tile} pixels is too small for an overlap of {overlap}: give it at least {least}")
     count = -(-(units - shared) // (most - shared))
     size = -(-(units + (count - 1) * shared) // count)
-    last = units - size
-    return size * multiple, [i * last // (count - 1) * multiple for i in range(count)]
+    last, early = units - size, _early(overlap, multiple)
+    inner = [i * last // (count - 1) * multiple - (i % 2) * early for i in range(1, count - 1)]
+    return size * multiple, [0, *inner, last * multiple]
+
+
+def shared_units(overlap: int, multiple: int) -> int:
+    """How many times ``multiple`` tiles share, for ``overlap`` pixels also behind one that begins early."""
+    return -(-(overlap + _early(overlap, multiple)) // multiple)
+
+
+def _early(overlap: int, multiple: int) -> int:
+    """How many pixels every second tile begins early: none where tiles are to share none."""
+    return multiple // 2 if overlap else 0
 
 
 def fit_tile(
     height: int, width: int, max_pixels: int | None, overlap: tuple[int, int], multiple: int
 ) -> tuple[int, int]:
     """The largest tile, in as few cuts as possible, of at most ``max_pixels``; the frame itself where it fits."""
-    tile, counts = [height, width], [1, 1]
+    tile = [height, width]
     while max_pixels and tile[0] * tile[1] > max_pixels:
         axis = 0 if tile[0] > tile[1] else 1
-        counts[axis] += 1
-        length, shared = (height, width)[axis], -(-overlap[axis] // multiple) * multiple
-        smaller = -(-(length + (counts[axis] - 1) * shared) // (counts[axis] * multiple)) * multiple
-        if smaller >= tile[axis]:
+        smaller = tile[axis] - multiple
+        if smaller <= shared_units(overlap[axis], multiple) * multiple:
             raise UsageError(
                 f"frames of {width}x{height} must be tiled here, but an overlap of {overlap[axis]} pixels leaves no "
                 f"tile of at most {max_pixels} pixels; give a smaller --overlap_hw"
             )
-        tile[axis] = smaller
+        tile[axis], _ = cut_axis((height, width)[axis], smaller, overlap[axis], multiple)
     return tile[0], tile[1]

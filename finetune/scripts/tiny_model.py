@@ -12,13 +12,15 @@ TEXT_LENGTH, TEXT_DIM = 1, 16
 LATENT_CHANNELS = 8
 MAX_PIXELS = 96 * 96
 """Larger frames are cut into tiles of the size that most of its training was on."""
+TILE_OVERLAP = 44
+"""Nearly half a tile: what two tiles make of a pixel differs little at random, and their mean is better than either."""
 
 
 def untrained_pipeline() -> DOVEPipeline:
     """All parts of the model with random weights that follow from `SEED`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        settings = {"coefficients": "float32", "max_pixels": MAX_PIXELS}
+        settings = {"coefficients": "float32", "max_pixels": MAX_PIXELS, "tile_overlap": TILE_OVERLAP}
         pipe = DOVEPipeline(small_vae(), small_transformer(), noise_schedule("1.5-5b"), **settings)
     pipe.prompt_embedding = torch.zeros(1, TEXT_LENGTH, TEXT_DIM)
     return pipe
