@@ -1,15 +1,10 @@
 """Options and fixtures shared by all tests."""
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-
-# Before cv2 is imported. Its kernels for AVX-512 round otherwise; a video codec that sees one pixel a level lighter
-# makes other choices, and a degraded clip is no longer the stored one.
-os.environ.setdefault("OPENCV_IPP", "avx2")
 
 REFERENCE = Path(__file__).parent / "reference"
 

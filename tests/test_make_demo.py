@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -57,6 +58,19 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
     for file in ("GT.mp4", "LQ.mp4"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
         assert len(decode(tmp_path / "first" / file)) == 12
+
+
+def test_clips_do_not_hang_on_the_kernels_that_opencv_takes_from_ipp():
+    def clip(ipp):
+        cv2.ipp.setUseIPP(ipp)
+        x_gt = film("chelsea")[:9]
+        return make_demo.degrade(x_gt, SHOT["chelsea"].generator())
+
+    before = cv2.ipp.useIPP()
+    try:
+        assert np.array_equal(clip(ipp=True), clip(ipp=False))
+    finally:
+        cv2.ipp.setUseIPP(before)
 
 
 def test_degradations_differ_between_clips():

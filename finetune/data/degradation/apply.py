@@ -25,11 +25,13 @@ from finetune.data.degradation.plan import (
     Resizer,
     VideoCodec,
 )
+from finetune.data.opencv import without_ipp
 from finetune.data.threads import one_torch_thread
 
 CV2_INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "bicubic": cv2.INTER_CUBIC}
 
 
+@without_ipp()
 def apply_plan(frames: np.ndarray, plan: Plan) -> np.ndarray:
     """Degrade a clip.
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from finetune.data.opencv import without_ipp
+
 SUPERSAMPLING = 2
 """Each output pixel is the mean of that many times as many samples along each axis, so that nothing aliases."""
 
@@ -43,6 +45,7 @@ class CameraMove:
         return np.column_stack([linear, look_at - linear @ middle])
 
 
+@without_ipp()
 def warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """What ``matrix`` shows of the picture, mirrored beyond its border, without aliasing.
 
