@@ -9,6 +9,7 @@ import torch
 from tests.tiny import identity_pipeline, numbered_clip, random_pipeline
 from vsr import RestoreSettings, restore_frames
 from vsr.errors import InputError, UsageError
+from vsr.fitting import Fitting
 from vsr.frames import output_size, to_frame, to_lq
 from vsr.settings import make_layout
 from vsr.windows import Grid
@@ -86,6 +87,13 @@ def test_tiles_overlap_as_the_model_says_unless_the_user_does():
     assert columns() == [0, 28, 72, 100, 144]
     assert columns(tile_overlap=(32, 32)) == [0, 44, 96, 144]
     assert columns(tile_overlap=(0, 0)) == [0, 80, 160]
+
+
+def test_every_tile_is_told_of():
+    told = []
+    fitting = Fitting(identity_pipeline(), on_tile=lambda done, count: told.append((done, count)))
+    fitting.restore_window(RestoreSettings(scale=1, tile=(64, 64)), None, 0, list(numbered_clip(9, 64, 160)))
+    assert told == [(1, 7), (2, 7), (3, 7), (4, 7), (5, 7), (6, 7), (7, 7)]
 
 
 def test_windows_do_not_cross_a_scene_cut():

@@ -110,7 +110,7 @@ def test_tiles_that_share_nothing_lie_side_by_side():
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(200_000, 3_000_000))
 def test_a_fitted_tile_has_at_most_the_pixels_allowed(rows, cols, most):
-    height, width = fit_tile(16 * rows, 16 * cols, most, (32, 32), 16)
+    height, width = fit_tile((16 * rows, 16 * cols), (0, 0), most, (32, 32), 16)
     assert height * width <= most
     assert height <= 16 * rows
     assert width <= 16 * cols
@@ -118,11 +118,24 @@ def test_a_fitted_tile_has_at_most_the_pixels_allowed(rows, cols, most):
 
 @given(st.integers(12, 600), st.integers(12, 600), st.integers(0, 44))
 def test_a_small_tile_fits_frames_of_any_size(rows, cols, overlap):
-    height, width = fit_tile(8 * rows, 8 * cols, 96 * 96, (overlap, overlap), 8)
+    height, width = fit_tile((8 * rows, 8 * cols), (0, 0), 96 * 96, (overlap, overlap), 8)
     assert 96 * 48 <= height * width <= 96 * 96
     for length, tile in ((8 * rows, height), (8 * cols, width)):
         assert cut_axis(length, tile, overlap, 8)[0] == tile
 
 
 def test_full_hd_is_cut_once():
-    assert fit_tile(1088, 1920, 1_500_000, (32, 32), 16) == (1088, 992)
+    assert fit_tile((1088, 1920), (0, 0), 1_500_000, (32, 32), 16) == (1088, 992)
+
+
+def test_a_tile_that_was_asked_for_is_evened_out_and_no_smaller():
+    assert fit_tile((576, 720), (64, 144), 96 * 96, (12, 12), 8) == (64, 136)
+
+
+def test_one_side_of_a_tile_makes_room_for_an_overlap_of_the_other():
+    assert fit_tile((480, 640), (0, 0), 96 * 96, (0, 96), 8) == (80, 112)
+
+
+def test_an_overlap_that_leaves_no_tile_is_refused_with_the_least_tile():
+    with pytest.raises(UsageError, match="104x104; give a smaller --overlap_hw"):
+        fit_tile((480, 640), (0, 0), 96 * 96, (88, 88), 8)

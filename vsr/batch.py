@@ -212,7 +212,7 @@ class Batch:
             offload=offload,
         )
         pipe, embeddings = load() if plans else (None, {})
-        fitting = Fitting(pipe)
+        fitting = Fitting(pipe, on_tile=progress.tile)
 
         def restore(job: Job, windows: SharedFile | None = None) -> dict[str, Any]:
             progress.start(job.name, job.info.likely_frame_count)

@@ -14,7 +14,7 @@ from torch import Tensor
 from vsr.memory import is_out_of_memory, release
 from vsr.offload import offload_transformer
 from vsr.plans import Ladder, Plan, ladder_for
-from vsr.restore_window import Pipeline, restore_window
+from vsr.restore_window import OnTile, Pipeline, restore_window
 from vsr.settings import Layout, RestoreSettings, make_layout
 from vsr.vae import Memory
 
@@ -29,10 +29,11 @@ class Fitting:
     Args:
         pipe: one without ``vae_memory`` has only smaller windows and tiles to offer.
         may_offload: caches and the transformer may move to host memory; not in the midst of training.
+        on_tile: called after each tile.
     """
 
-    def __init__(self, pipe: Pipeline, *, may_offload: bool = True) -> None:
-        self._pipe, self._may_offload = pipe, may_offload
+    def __init__(self, pipe: Pipeline, *, may_offload: bool = True, on_tile: OnTile | None = None) -> None:
+        self._pipe, self._may_offload, self._on_tile = pipe, may_offload, on_tile
         self._device = pipe.vae.device if hasattr(pipe, "vae") else torch.device("cpu")
         self._planned: dict[tuple[int, int], Plan] = {}
         self._found: dict[tuple[int, int], Plan] = {}
@@ -69,7 +70,7 @@ class Fitting:
             plan = self.plan_of(layout)
             try:
                 with self._as_planned(plan):
-                    return restore_window(self._pipe, settings, prompt_embedding, number, clip, plan)
+                    return restore_window(self._pipe, settings, prompt_embedding, number, clip, plan, self._on_tile)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 smaller = self._ladder(layout, settings, len(clip)).after(plan) if is_out_of_memory(error) else None
                 if smaller is None:

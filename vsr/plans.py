@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from vsr.settings import Layout
 from vsr.windows import shared_units
 
-LESS = "a smaller output (--upscale, --size), --dtype bfloat16 or a device with more memory"
+LESS = "a shorter --chunk_len, a smaller output (--upscale, --size), --dtype bfloat16 or a device with more memory"
 """What to do where not even the smallest plan fits."""
 
 STRIPS = 8

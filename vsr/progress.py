@@ -29,7 +29,13 @@ class Bars:
 
     def advance(self, num_frames: int) -> None:
         """Frames became final."""
+        self._bar.set_postfix_str("", refresh=False)
         self._bar.update(num_frames)
+
+    def tile(self, done: int, count: int) -> None:
+        """Of the tiles of a window, where there are several: frames become final with the last one only."""
+        if count > 1:
+            self._bar.set_postfix_str(f"tile {done} of {count}")
 
     def done(self, facts: dict[str, Any]) -> None:
         """The file is finished."""
@@ -64,6 +70,10 @@ class JsonLines(Bars):
         facts = {"frames_per_second": round(rate, 3), "seconds_left": None if left is None else round(left, 1)}
         self.event("progress", file=self._name, done=self._frames, frames=self._total, **facts)
 
+    def tile(self, done: int, count: int) -> None:
+        if count > 1:
+            self.event("tile", file=self._name, done=done, tiles=count)
+
     def done(self, facts: dict[str, Any]) -> None:
         self.event("done", file=self._name, **facts)
 
@@ -81,6 +91,9 @@ class Silent(Bars):
         pass
 
     def advance(self, num_frames: int) -> None:
+        pass
+
+    def tile(self, done: int, count: int) -> None:
         pass
 
     def done(self, facts: dict[str, Any]) -> None:

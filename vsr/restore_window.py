@@ -1,6 +1,6 @@
 """Restoring one window of a clip: the only loop over tiles. It is handed a pipeline and imports none."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from typing import Protocol
@@ -15,6 +15,8 @@ from vsr.plans import Plan
 from vsr.settings import Layout, RestoreSettings, make_layout
 
 AS_ASKED = Plan()
+OnTile = Callable[[int, int], None]
+"""Told how many tiles are done, and of how many: of a window, or of a part of one where the plan cuts it."""
 
 
 class Pipeline(Protocol):
@@ -34,6 +36,7 @@ def restore_window(
     number: int,
     clip: list[np.ndarray],
     plan: Plan = AS_ASKED,
+    on_tile: OnTile | None = None,
 ) -> Tensor:
     """One window of a clip: all its tiles, blended. The result hangs on nothing that was restored before.
 
@@ -41,6 +44,7 @@ def restore_window(
         number: of the window in the clip; whatever is random is drawn from it and the seed.
         clip: the frames of the window, (H, W, 3), uint8 or uint16.
         plan: its window and tile; the rest of it is how the pipeline is set.
+        on_tile: called after each tile.
 
     Returns:
         x_sr: (F, 3, H, W) of the output size, float32 in [0, 1], on the CPU.
@@ -48,12 +52,12 @@ def restore_window(
     if plan.tile:
         settings = replace(settings, tile=plan.tile)
     if not plan.window or plan.window >= len(clip):
-        return _restore(pipe, settings, prompt_embedding, (number,), clip)
+        return _restore(pipe, settings, prompt_embedding, (number,), clip, on_tile)
     shorter = replace(settings, window=plan.window, overlap=None)
     overlap = shorter.checked_overlap(pipe.grid)
 
     def restored(part: int, clip: list[np.ndarray]) -> Tensor:
-        return _restore(pipe, shorter, prompt_embedding, (number, part), clip)
+        return _restore(pipe, shorter, prompt_embedding, (number, part), clip, on_tile)
 
     parts = enumerate(windows.cut_scene(clip, plan.window, overlap, pipe.grid.step))
     return torch.cat(list(blending.join_windows(parts, restored)))
@@ -65,6 +69,7 @@ def _restore(
     prompt_embedding: Tensor | None,
     numbers: tuple[int, ...],
     clip: list[np.ndarray],
+    on_tile: OnTile | None,
 ) -> Tensor:
     layout = make_layout(settings, pipe.grid, *clip[0].shape[:2], pipe.config.scale)
     x_lq = frames.to_lq(clip, layout.size, layout.padded, settings.upscale_mode or pipe.config.upscale_mode)
@@ -73,6 +78,8 @@ def _restore(
         generator = _generator(*key, tile)
         restored = pipe.restore(x_lq[place], prompt_embedding, settings.timestep, generator, settings.noise_step)
         x_sr[place].addcmul_(restored.cpu().float(), weights)
+        if on_tile:
+            on_tile(tile + 1, len(layout.rows) * len(layout.cols))
     if settings.color_fix == "wavelet":
         x_sr = wavelet_color_fix(x_sr, x_lq * 0.5 + 0.5)
     return x_sr[0, :, :, : layout.size[0], : layout.size[1]].transpose(0, 1)

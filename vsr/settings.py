@@ -112,8 +112,7 @@ def make_layout(settings: RestoreSettings, grid: windows.Grid, height: int, widt
     size = output_size(height, width, scale=settings.scale or scale, size=settings.size, short_side=settings.short_side)
     padded = tuple(-(-side // grid.multiple) * grid.multiple for side in size)
     overlap = settings.tile_overlap_on(grid)
-    fitting = windows.fit_tile(*padded, grid.max_pixels, overlap, grid.multiple)
-    largest = [min(asked or fit, fit) for asked, fit in zip(settings.tile, fitting, strict=True)]
+    largest = windows.fit_tile(padded, settings.tile, grid.max_pixels, overlap, grid.multiple)
     axes = zip(padded, largest, overlap, strict=True)
     (tile_h, rows), (tile_w, cols) = (windows.cut_axis(*axis, grid.multiple) for axis in axes)
     return Layout(

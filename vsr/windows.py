@@ -117,7 +117,10 @@ def cut_axis(length: int, tile: int, overlap: int, multiple: int) -> tuple[int, 
     units, most, shared = length // multiple, tile // multiple, shared_units(overlap, multiple)
     if most <= shared:
         least = (shared + 1) * multiple
-        raise UsageError(f"a tile of {tile} pixels is too small for an overlap of {overlap}: give it at least {least}")
+        raise UsageError(
+            f"a tile of {tile} pixels is too small for an overlap of {overlap}: give a --tile_size_hw of at least "
+            f"{least}, or a smaller --overlap_hw"
+        )
     count = -(-(units - shared) // (most - shared))
     size = -(-(units + (count - 1) * shared) // count)
     last, early = units - size, _early(overlap, multiple)
@@ -136,17 +139,24 @@ def _early(overlap: int, multiple: int) -> int:
 
 
 def fit_tile(
-    height: int, width: int, max_pixels: int | None, overlap: tuple[int, int], multiple: int
+    size: tuple[int, int], asked: tuple[int, int], max_pixels: int | None, overlap: tuple[int, int], multiple: int
 ) -> tuple[int, int]:
-    """The largest tile, in as few cuts as possible, of at most ``max_pixels``; the frame itself where it fits."""
-    tile = [height, width]
+    """The largest tile, in as few cuts as possible, of at most ``max_pixels``; the frame itself where it fits.
+
+    Args:
+        size: height and width of the frame.
+        asked: largest height and width of the tile; 0: no bound.
+        overlap: pixels that neighbours share at least, down and across.
+    """
+    tile = [cut_axis(*axis, multiple)[0] for axis in zip(size, asked, overlap, strict=True)]
+    least = [(shared_units(shared, multiple) + 1) * multiple for shared in overlap]
     while max_pixels and tile[0] * tile[1] > max_pixels:
-        axis = 0 if tile[0] > tile[1] else 1
-        smaller = tile[axis] - multiple
-        if smaller <= shared_units(overlap[axis], multiple) * multiple:
+        axis = max((0, 1), key=lambda axis: (tile[axis] > least[axis], tile[axis]))  # the longer that can be shorter
+        if tile[axis] <= least[axis]:
             raise UsageError(
-                f"frames of {width}x{height} must be tiled here, but an overlap of {overlap[axis]} pixels leaves no "
-                f"tile of at most {max_pixels} pixels; give a smaller --overlap_hw"
+                f"frames of {size[1]}x{size[0]} must be cut into tiles of at most {max_pixels} pixels, and with an "
+                f"overlap of {overlap[0]} and {overlap[1]} pixels the least are {least[1]}x{least[0]}; give a smaller "
+                "--overlap_hw"
             )
-        tile[axis], _ = cut_axis((height, width)[axis], smaller, overlap[axis], multiple)
+        tile[axis], _ = cut_axis(size[axis], tile[axis] - multiple, overlap[axis], multiple)
     return tile[0], tile[1]

@@ -31,9 +31,9 @@ from vsr.memory import keep_freed_memory
 from vsr.pipelines.dove import DOVEPipeline
 
 RECIPES, WORK = Path("configs/tiny"), Path("checkpoint/tiny")
-CLIPS, DEGRADATIONS = 2000, 2
+CLIPS, DEGRADATIONS = 3000, 2
 """Training clips, and samples of each in the latent cache."""
-ROUNDS = (5400, 3400, 3200, 4700, 4500, 3500)
+ROUNDS = (5400, 3400, 3200, 4700, 4500, 3500, 12000)
 """Steps of stage 1 after its first run: each round begins with the last one's model, the learning rate rises again."""
 MEASURED = 64
 """Samples that the metric and the scale of latents are measured on."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from finetune.data.opencv import without_ipp
 from finetune.data.synthetic.camera import CameraMove
 from finetune.data.synthetic.files import encode
 from finetune.data.synthetic.pictures import HELD_OUT
@@ -42,6 +43,7 @@ def _random_move(rng: np.random.Generator) -> CameraMove:
     )
 
 
+@without_ipp()
 def degrade_mildly(x_gt: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Area downsampling by SCALE, Gaussian noise, JPEG: (F, H, W, 3) uint8 -> (F, H / SCALE, W / SCALE, 3) uint8."""
     small = [cv2.resize(x, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA) for x in x_gt]
