@@ -13,7 +13,7 @@ from vsr.memory import keep_freed_memory
 DEMO = Path("datasets/demo")
 SMALL_MODEL = Path("pretrained_models/tiny")
 
-FEWER_TILES = ("--overlap_hw", "12", "12")
+FEWER_TILES = ("--overlap_hw", "28", "28")
 """Than with the overlap that the model asks for: 20 a clip, not 35."""
 
 WHAT_TO_SEE = """
