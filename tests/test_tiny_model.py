@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.reconstruction import over_all, reconstruction_psnr
-from finetune.scripts import demo, make_held_out
+from finetune.scripts import build_tiny, demo, make_held_out
 from finetune.scripts.make_demo import degrade
 from finetune.scripts.tiny_model import untrained_pipeline
 from tests.media import clip
@@ -53,6 +53,16 @@ def test_it_is_small_and_names_no_path():
     for config in FOLDER.rglob("*.json"):
         assert "_name_or_path" not in json.loads(config.read_text())
         assert not re.search(r'"/|\.\./', config.read_text())
+
+
+def test_the_mean_of_two_models_lies_between_their_weights(tmp_path):
+    for name, value in (("before", 1.0), ("after", 2.0)):
+        built = untrained_pipeline()
+        torch.nn.init.constant_(built.transformer.proj_out.bias, value)
+        built.save_pretrained(tmp_path / name)
+    assert build_tiny.averaged(tmp_path / "before", tmp_path / "after", tmp_path / "mean") == 0
+    mean = load_pipeline(tmp_path / "mean", torch.float32, "cpu")
+    assert mean.transformer.proj_out.bias.unique().item() == pytest.approx(0.25 * 1.0 + 0.75 * 2.0)
 
 
 def test_the_vae_is_as_good_as_the_card_says(pipe, x_gt):

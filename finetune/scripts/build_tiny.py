@@ -1,4 +1,4 @@
-"""Build the small model that ships with this repository, from nothing: clips, VAE, stage 1, stage 2, export.
+"""Build the small model that ships with this repository, from nothing: clips, VAE, stage 1, stage 2, mean, export.
 
     python -m finetune.scripts.build_tiny [--output pretrained_models/tiny]
 
@@ -35,6 +35,8 @@ CLIPS, DEGRADATIONS = 3000, 2
 """Training clips, and samples of each in the latent cache."""
 ROUNDS = (5400, 3400, 3200, 4700, 4500, 3500, 12000)
 """Steps of stage 1 after its first run: each round begins with the last one's model, the learning rate rises again."""
+SHARE = 0.75
+"""Of the last round and stage 2 in the weights; the rest is the model before them."""
 MEASURED = 64
 """Samples that the metric and the scale of latents are measured on."""
 
@@ -53,11 +55,12 @@ def main(argv: list[str] | None = None) -> int:
         lambda: trained("s1"),
         more_rounds,
         lambda: trained("s2"),
+        lambda: averaged(WORK / f"s1_{len(ROUNDS)}" / train.EXPORT, WORK / "s2" / train.EXPORT, WORK / "mean"),
     )
     for step in steps:
         if code := step():
             return code
-    write_half(WORK / "s2/model", output)
+    write_half(WORK / "mean", output)
     return 0
 
 
@@ -104,6 +107,17 @@ def changed(source: Path, target: Path, change: Callable[[AutoencoderKLCogVideoX
     if not target.exists():
         pipe = load_pipeline(source, torch.float32, "cpu")
         change(pipe.vae)
+        save(pipe, target)
+    return 0
+
+
+@torch.no_grad()
+def averaged(before: Path, after: Path, target: Path) -> int:
+    """Write ``after`` with the weighted mean of both transformers, unless that is there; returns 0."""
+    if not target.exists():
+        old, pipe = (load_pipeline(folder, torch.float32, "cpu") for folder in (before, after))
+        for weight, start in zip(pipe.transformer.parameters(), old.transformer.parameters(), strict=True):
+            weight.lerp_(start, 1 - SHARE)
         save(pipe, target)
     return 0
 
