@@ -13,7 +13,7 @@ LATENT_CHANNELS = 8
 MAX_PIXELS = 96 * 96
 """Larger frames are cut into tiles of the size that most of its training was on."""
 TILE_OVERLAP = 44
-"""Nearly half a tile: what two tiles make of a pixel differs little at random, and their mean is better than either."""
+"""Nearly half a tile: most pixels are the mean of several tiles."""
 
 
 def untrained_pipeline() -> DOVEPipeline:
