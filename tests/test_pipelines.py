@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,13 +65,33 @@ def test_the_rotary_table_goes_on_beyond_the_training_resolution():
 
 def test_the_first_latent_is_repeated_in_front_and_dropped_again():
     transformer = random_pipeline("1.5-5b").transformer
-    assert [denoiser.first_latent_copies(transformer, f) for f in (1, 2, 3, 9, 10)] == [1, 0, 1, 1, 0]
+    assert [denoiser.copies(transformer, f) for f in (1, 2, 3, 9, 10)] == [(1, 0), (0, 0), (1, 0), (1, 0), (0, 0)]
     pipe = random_pipeline("1.5-5b")
     z = torch.randn(1, 4, 3, 4, 4)
     with torch.no_grad():
         padded = pipe.denoise(z, padded=True)
         assert padded.shape[2] == 4
         assert_close(pipe.denoise(z), padded[:, :, 1:])
+
+
+def test_staggered_patches_repeat_the_last_latent_and_drop_it_again():
+    transformer = random_pipeline("1.5-5b").transformer
+    assert [denoiser.copies(transformer, f, staggered=True) for f in (1, 2, 3)] == [(0, 1), (0, 0), (0, 1)]
+    wide = SimpleNamespace(config=SimpleNamespace(patch_size_t=4))
+    assert [denoiser.copies(wide, f, staggered=True) for f in (17, 18, 19, 20)] == [(1, 2), (0, 2), (0, 1), (0, 0)]
+    pipe, z = random_pipeline("1.5-5b"), torch.randn(1, 4, 3, 4, 4)
+    with torch.no_grad():
+        longer = pipe.denoise(torch.cat([z, z[:, :, -1:]], dim=2))
+        assert_close(pipe.denoise(z, staggered=True), longer[:, :, :3])
+        assert_close(pipe.denoise(z, staggered=True, padded=True), longer)
+
+
+def test_only_models_that_say_so_are_staggered_and_only_in_odd_tiles():
+    x, plain, staggered = x_lq(9), random_pipeline("1.5-5b"), random_pipeline("1.5-5b", stagger_frames=True)
+    expected = plain.restore(x)
+    assert torch.equal(plain.restore(x, odd=True), expected)
+    assert torch.equal(staggered.restore(x), expected)
+    assert (staggered.restore(x, odd=True) - expected).abs().max() > 1e-3
 
 
 def test_the_three_steps_carry_gradients():
@@ -362,7 +383,9 @@ def test_the_grid_bounds_tiles_only_where_the_model_says_so():
 
 
 def test_the_tiles_of_a_model_travel_with_it(tmp_path):
-    random_pipeline(max_pixels=4096, tile_overlap=48).save_pretrained(tmp_path)
+    random_pipeline(max_pixels=4096, tile_overlap=48, stagger_frames=True).save_pretrained(tmp_path)
     expected = Grid(multiple=16, step=8, max_pixels=4096, tile_overlap=48)
     assert pipelines.inspect(tmp_path).grid == expected
-    assert load_pipeline(tmp_path, "float32", "cpu").grid == expected
+    loaded = load_pipeline(tmp_path, "float32", "cpu")
+    assert loaded.grid == expected
+    assert loaded.config.stagger_frames

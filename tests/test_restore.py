@@ -89,6 +89,21 @@ def test_tiles_overlap_as_the_model_says_unless_the_user_does():
     assert columns(tile_overlap=(0, 0)) == [0, 80, 160]
 
 
+def test_tiles_are_odd_and_even_in_turn_down_and_across():
+    odd = []
+
+    class Noting(type(identity_pipeline())):
+        def restore(self, *args):
+            odd.append(args[-1])
+            return super().restore(*args)
+
+    grid, settings = identity_pipeline().grid, {"scale": 1, "tile": (64, 64)}
+    restored(numbered_clip(1, 96, 144), Noting(grid), **settings)
+    layout = make_layout(RestoreSettings(**settings), grid, 96, 144, 1)
+    assert len(layout.cols) % 2 == 0  # else counting through the rows would do
+    assert odd == [(row + col) % 2 == 1 for row in range(len(layout.rows)) for col in range(len(layout.cols))]
+
+
 def test_every_tile_is_told_of():
     told = []
     fitting = Fitting(identity_pipeline(), on_tile=lambda done, count: told.append((done, count)))

@@ -19,7 +19,7 @@ class IdentityPipeline:
         self.grid = grid
         self.calls = []
 
-    def restore(self, x_lq, prompt_embedding=None, timestep=None, generator=None, noise_step=None):
+    def restore(self, x_lq, prompt_embedding=None, timestep=None, generator=None, noise_step=None, odd=False):
         frames, height, width = x_lq.shape[-3:]
         assert frames % self.grid.step == 1
         assert height % self.grid.multiple == 0

@@ -1,7 +1,7 @@
 """The CogVideoX video transformer behind one layout: (B, C, f, h, w) latents in, the same shape out.
 
-Hidden here: its own (B, f, C, h, w) layout, the rotary table, and the first latent frame that is repeated in front
-until the temporal patch divides the number of latents (CogVideoX 1.5; the published DOVE weights depend on it).
+Hidden here: its own (B, f, C, h, w) layout, the rotary table, and the latent frames that are repeated until the temporal
+patch divides their number: the first in front (CogVideoX 1.5; the published DOVE weights depend on it).
 """
 
 import torch
@@ -19,6 +19,7 @@ def predict_v(
     timestep: Tensor,
     *,
     padded: bool = False,
+    staggered: bool = False,
 ) -> Tensor:
     """One pass of the network: the velocity v at ``timestep``, with the sample z as the noisy latent.
 
@@ -27,14 +28,15 @@ def predict_v(
         z: (B, C, f, h, w), any f >= 1; h and w multiples of the transformer's patch size.
         prompt_embedding: (1, L, D) or (B, L, D).
         timestep: (B,) or scalar, int64.
-        padded: keep the repeated first latents, so that f' >= f come back. The stage-1 loss of DOVE counts them.
+        padded: keep the repeated latents, so that f' >= f come back. The stage-1 loss of DOVE counts them.
+        staggered: repeat the last latent, too, see `copies`.
 
     Returns:
         v: (B, C, f, h, w), or (B, C, f', h, w) when ``padded``.
     """
     network = getattr(transformer, "module", transformer)
-    copies = first_latent_copies(network, z.shape[2])
-    latents = rearrange(repeat_first_latent(z, copies), "b c f h w -> b f c h w")
+    front, behind = copies(network, z.shape[2], staggered)
+    latents = rearrange(repeat_ends(z, front, behind), "b c f h w -> b f c h w")
     v = transformer(
         hidden_states=latents.to(network.dtype),
         encoder_hidden_states=prompt_embedding.to(latents.device, network.dtype).expand(len(z), -1, -1),
@@ -43,17 +45,24 @@ def predict_v(
         return_dict=False,
     )[0]
     v = rearrange(v, "b f c h w -> b c f h w")
-    return v if padded else v[:, :, copies:]
+    return v if padded else v[:, :, front : front + z.shape[2]]
 
 
-def first_latent_copies(transformer: CogVideoXTransformer3DModel, num_latents: int) -> int:
-    """How often the first latent frame is repeated in front: until the temporal patch divides the number of latents."""
-    return -num_latents % (transformer.config.patch_size_t or 1)
+def copies(transformer: CogVideoXTransformer3DModel, num_latents: int, staggered: bool = False) -> tuple[int, int]:
+    """How often the first latent is repeated in front and the last behind, for the temporal patch to divide their number.
+
+    Only the first, as CogVideoX does; ``staggered``: up to half a patch of the copies behind, so that patches begin at
+    other frames.
+    """
+    patch = transformer.config.patch_size_t or 1
+    number = -num_latents % patch
+    behind = min(number, patch // 2) if staggered else 0
+    return number - behind, behind
 
 
-def repeat_first_latent(z: Tensor, copies: int) -> Tensor:
-    """(B, C, f, h, w) -> (B, C, copies + f, h, w)."""
-    return torch.cat([z[:, :, :1]] * copies + [z], dim=2)
+def repeat_ends(z: Tensor, front: int, behind: int = 0) -> Tensor:
+    """(B, C, f, h, w) -> (B, C, front + f + behind, h, w)."""
+    return torch.cat([z[:, :, :1]] * front + [z] + [z[:, :, -1:]] * behind, dim=2)
 
 
 def rotary_table(

@@ -25,7 +25,9 @@ class Pipeline(Protocol):
     config: object
     grid: windows.Grid
 
-    def restore(self, x_lq: Tensor, prompt_embedding=None, timestep=None, generator=None, noise_step=None) -> Tensor:
+    def restore(
+        self, x_lq: Tensor, prompt_embedding=None, timestep=None, generator=None, noise_step=None, odd=False
+    ) -> Tensor:
         """One window of one tile: (1, 3, F, H, W) in [-1, 1] to the same shape in [0, 1]."""
 
 
@@ -75,8 +77,8 @@ def _restore(
     x_lq = frames.to_lq(clip, layout.size, layout.padded, settings.upscale_mode or pipe.config.upscale_mode)
     x_sr, key = torch.zeros_like(x_lq), (settings.seed, *numbers)
     for tile, (place, weights) in enumerate(_tiles(layout)):
-        generator = _generator(*key, tile)
-        restored = pipe.restore(x_lq[place], prompt_embedding, settings.timestep, generator, settings.noise_step)
+        generator, odd = _generator(*key, tile), sum(divmod(tile, len(layout.cols))) % 2 == 1
+        restored = pipe.restore(x_lq[place], prompt_embedding, settings.timestep, generator, settings.noise_step, odd)
         x_sr[place].addcmul_(restored.cpu().float(), weights)
         if on_tile:
             on_tile(tile + 1, len(layout.rows) * len(layout.cols))

@@ -35,7 +35,7 @@ class DOVELatent(Method):
         """mean (z_sr - z_gt)^2, or its logarithm; the mean is what is logged in either case."""
         z_lq, z_gt = self._latents(batch)
         z_sr = self.pipe.denoise(z_lq, padded=True, transformer=self.networks["student"])
-        target = denoiser.repeat_first_latent(z_gt, z_sr.shape[2] - z_gt.shape[2]).float()
+        target = denoiser.repeat_ends(z_gt, z_sr.shape[2] - z_gt.shape[2]).float()
         mse = F.mse_loss(z_sr, target)
         return psnr_loss(z_sr, target) if self._psnr else mse, {"mse": mse.detach()}
 

@@ -42,8 +42,8 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
 
     Args:
         text_encoder, tokenizer: None in normal use; only an embedding that is stored nowhere needs them.
-        scale, upscale_mode, timestep, noise_step, posterior, coefficients, max_pixels, tile_overlap: see
-            `PipelineSettings`.
+        scale, upscale_mode, timestep, noise_step, posterior, coefficients, max_pixels, tile_overlap,
+            stagger_frames: see `PipelineSettings`.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer"
@@ -65,6 +65,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         coefficients: str = DEFAULTS.coefficients,
         max_pixels: int | None = DEFAULTS.max_pixels,
         tile_overlap: int = DEFAULTS.tile_overlap,
+        stagger_frames: bool = DEFAULTS.stagger_frames,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -79,6 +80,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             coefficients=coefficients,
             max_pixels=max_pixels,
             tile_overlap=tile_overlap,
+            stagger_frames=stagger_frames,
         )
         self.register_to_config(**asdict(settings))
         self.prompt_embedding: Tensor | None = None
@@ -128,6 +130,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         generator: torch.Generator | None = None,
         *,
         padded: bool = False,
+        staggered: bool = False,
         transformer: nn.Module | None = None,
     ) -> Tensor:
         """The one step: z_lq to z_sr, both (B, C, f, h, w), scaled; z_sr is float32.
@@ -137,7 +140,8 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             prompt_embedding: (1, L, D); None: the empty prompt.
             timestep, noise_step: None: the pipeline's own.
             generator: of the noise, where there is any.
-            padded: keep the first latents that the temporal patch repeats; the stage-1 loss counts them.
+            padded: keep the latents that are repeated for the temporal patch; the stage-1 loss counts them.
+            staggered: repeat the last latent, too, so that temporal patches begin at other frames.
             transformer: called instead of the pipeline's own: the same in a wrapper that synchronises gradients.
         """
         timestep = self.config.timestep if timestep is None else timestep
@@ -147,8 +151,9 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             noise = torch.randn(z.shape, generator=generator, dtype=torch.float32).to(z.device)
             z = one_step.add_noise(z, noise, self.alpha_bar(noise_step))
         network = self.transformer if transformer is None else transformer
-        v = denoiser.predict_v(network, z, prompt_embedding, torch.tensor(timestep), padded=padded)
-        z_t = denoiser.repeat_first_latent(z, v.shape[2] - z.shape[2])
+        ways = {"padded": padded, "staggered": staggered}
+        v = denoiser.predict_v(network, z, prompt_embedding, torch.tensor(timestep), **ways)
+        z_t = denoiser.repeat_ends(z, *denoiser.copies(self.transformer, z.shape[2], staggered)) if padded else z
         rounding = torch.float32 if self.config.coefficients == "float32" else z.dtype
         return one_step.clean_from_v(z_t, v, self.alpha_bar(timestep), rounding)
 
@@ -171,6 +176,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         timestep: int | None = None,
         generator: torch.Generator | None = None,
         noise_step: int | None = None,
+        odd: bool = False,
     ) -> Tensor:
         """Restore one window of one tile. Deterministic by default.
 
@@ -179,6 +185,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             prompt_embedding: (1, L, D); None: the empty prompt.
             timestep, noise_step: None: the pipeline's own.
             generator: on the CPU; of posterior samples and noise, where there are any.
+            odd: of tiles every second, down and across; a model with ``stagger_frames`` repeats its last latent, too.
 
         Returns:
             x_sr: (B, 3, F, H, W) float32 in [0, 1], on the device of the pipeline.
@@ -186,7 +193,8 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         self._check_size(x_lq)
         z_lq = self.encode(x_lq.to(self._execution_device), generator)
         try:
-            z_sr = self.denoise(z_lq, prompt_embedding, timestep, noise_step, generator)
+            staggered = odd and self.config.stagger_frames
+            z_sr = self.denoise(z_lq, prompt_embedding, timestep, noise_step, generator, staggered=staggered)
         finally:
             self._make_room()
         return (self.decode(z_sr).float() * 0.5 + 0.5).clamp(0, 1)

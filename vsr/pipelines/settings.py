@@ -28,6 +28,10 @@ class PipelineSettings:
     small crops. None: no bound."""
     tile_overlap: int = 32
     """Pixels that neighbouring tiles share at least."""
+    stagger_frames: bool = False
+    """In every second tile the temporal patches begin at other frames, by copies behind the last latent instead of in
+    front of the first: what the network does to the ends of a patch then fades where tiles overlap. The published
+    CogVideoX and DOVE know copies in front only."""
 
     def __post_init__(self) -> None:
         self._check_choice("upscale_mode", UPSCALE_MODES)
@@ -38,6 +42,8 @@ class PipelineSettings:
         for name in ("timestep", "noise_step", "tile_overlap"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a whole number of at least 0, got {getattr(self, name)!r}")
+        if not isinstance(self.stagger_frames, bool):
+            raise ValueError(f"stagger_frames must be true or false, got {self.stagger_frames!r}")
         if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
             raise ValueError(f"scale must be a number above 0, got {self.scale!r}")
 
