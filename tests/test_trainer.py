@@ -85,6 +85,26 @@ METHODS = {
 }
 
 
+@torch.no_grad()
+def test_stage_1_teaches_staggered_models_both_ways_in_turn_also_after_a_resume():
+    def loss(method):
+        return method.loss(batch(9))[0].item()
+
+    def after(steps, **settings):
+        method = DOVELatent(random_pipeline("1.5-5b", **settings))
+        for step in range(1, steps + 1):
+            method.end_step(step)
+        return method
+
+    even, odd = (loss(after(steps, stagger_frames=True)) for steps in (0, 1))
+    assert even != odd
+    assert [loss(after(steps, stagger_frames=True)) for steps in (2, 3)] == [even, odd]
+    assert {loss(after(steps)) for steps in (0, 1, 2)} == {even}
+    resumed = after(2, stagger_frames=True)
+    resumed.load_state_dict(after(3, stagger_frames=True).state_dict())
+    assert loss(resumed) == odd
+
+
 def test_the_noise_of_a_posterior_belongs_to_the_clip_whoever_sees_it():
     pipe, drawn = random_pipeline(), []
     method = VAE(pipe, seed=3)

@@ -1,7 +1,7 @@
 """The CogVideoX video transformer behind one layout: (B, C, f, h, w) latents in, the same shape out.
 
-Hidden here: its own (B, f, C, h, w) layout, the rotary table, and the latent frames that are repeated until the temporal
-patch divides their number: the first in front (CogVideoX 1.5; the published DOVE weights depend on it).
+Hidden here: its own (B, f, C, h, w) layout, the rotary table, and the latent frames that are repeated until the
+temporal patch divides their number: the first in front (CogVideoX 1.5; the published DOVE weights depend on it).
 """
 
 import torch
@@ -49,7 +49,7 @@ def predict_v(
 
 
 def copies(transformer: CogVideoXTransformer3DModel, num_latents: int, staggered: bool = False) -> tuple[int, int]:
-    """How often the first latent is repeated in front and the last behind, for the temporal patch to divide their number.
+    """How often the first latent is repeated in front and the last behind: the temporal patch then divides their number.
 
     Only the first, as CogVideoX does; ``staggered``: up to half a patch of the copies behind, so that patches begin at
     other frames.

@@ -2,10 +2,11 @@
 
 Networks   student: the CogVideoX transformer.
 One step   z_sr = one step from z_lq at the timestep of the pipeline.
-Loss       mean squared error of latents, over all latents that the network sees, with the repeated first one; option
+Loss       mean squared error of latents, over all latents that the network sees, with the repeated ones; option
            ``psnr``: its logarithm, clip by clip.
 Recipe     configs/dove_s1.yaml
 Deviation  the posterior's mode instead of a sample of it, for input and target, so that the target carries no noise.
+           A model with ``stagger_frames`` is taught in every second step as it sees odd tiles.
 """
 
 import torch
@@ -27,17 +28,28 @@ class DOVELatent(Method):
     """
 
     def __init__(self, pipe: DOVEPipeline, *, psnr: bool = False) -> None:
-        self.pipe, self._psnr = pipe, psnr
+        self.pipe, self._psnr, self._staggered = pipe, psnr, False
         self.networks = {"student": pipe.transformer}
         self.phases = (Phase("latent", ("student",), self.loss),)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """mean (z_sr - z_gt)^2, or its logarithm; the mean is what is logged in either case."""
         z_lq, z_gt = self._latents(batch)
-        z_sr = self.pipe.denoise(z_lq, padded=True, transformer=self.networks["student"])
-        target = denoiser.repeat_ends(z_gt, z_sr.shape[2] - z_gt.shape[2]).float()
+        ways = {"padded": True, "staggered": self._staggered}
+        z_sr = self.pipe.denoise(z_lq, transformer=self.networks["student"], **ways)
+        copies = denoiser.copies(self.pipe.transformer, z_gt.shape[2], self._staggered)
+        target = denoiser.repeat_ends(z_gt, *copies).float()
         mse = F.mse_loss(z_sr, target)
         return psnr_loss(z_sr, target) if self._psnr else mse, {"mse": mse.detach()}
+
+    def end_step(self, step: int) -> None:
+        self._staggered = self.pipe.config.stagger_frames and step % 2 == 1
+
+    def state_dict(self) -> dict[str, bool]:
+        return {"staggered": self._staggered}
+
+    def load_state_dict(self, state: dict[str, bool]) -> None:
+        self._staggered = state.get("staggered", False)
 
     @torch.no_grad()
     def _latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
