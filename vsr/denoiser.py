@@ -49,7 +49,7 @@ def predict_v(
 
 
 def copies(transformer: CogVideoXTransformer3DModel, num_latents: int, staggered: bool = False) -> tuple[int, int]:
-    """How often the first latent is repeated in front and the last behind: the temporal patch then divides their number.
+    """How often the first latent is repeated in front and the last behind, until the temporal patch divides the sum.
 
     Only the first, as CogVideoX does; ``staggered``: up to half a patch of the copies behind, so that patches begin at
     other frames.
