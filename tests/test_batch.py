@@ -355,6 +355,19 @@ def test_an_unreadable_sub_folder_costs_only_itself(tmp_path, restore, monkeypat
     assert (tmp_path / "out" / "one.mp4").is_file()
 
 
+def test_a_file_that_cannot_be_cut_as_asked_costs_only_itself(tmp_path, restore, caplog):
+    tiles = ("--tile_size_hw", "32", "32", "--overlap_hw", "32", "32")
+    clip(tmp_path / "in" / "wide.mp4", size="48x16")
+    assert restore(*tiles) == 2
+    assert "wide.mp4: a tile of 32 pixels is too small for an overlap of 32" in caplog.text
+    clip(tmp_path / "in" / "small.mp4", size="16x16")
+    assert restore(*tiles) == 7
+    assert {name: entry["status"] for name, entry in report_of(tmp_path).items()} == {
+        "small.mp4": "done",
+        "wide.mp4": "failed",
+    }
+
+
 def test_settings_are_given_whole_or_by_field_but_not_both(tmp_path):
     from vsr import RestoreSettings
 

@@ -9,6 +9,7 @@ from typing import Any
 from vsr.errors import SOME_FAILED, InputError, UsageError, VSRError
 from vsr.metrics import stem_of
 from vsr.report import Report
+from vsr.settings import Layout
 from vsr.video_io import OutputOptions, VideoInfo, output_path, probe
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,28 @@ def find_jobs(
     if unknown := set(prompts) - {source.name for source in sources}:
         raise UsageError(f"prompts are given for files that are not among the inputs: {', '.join(sorted(unknown))}")
     return jobs
+
+
+def lay_out(jobs: list[Job], layout_of: Callable[..., Layout], outcome: Outcome) -> dict[Job, Layout]:
+    """How each file is cut. Those that cannot be cut as asked go to ``outcome.failed``.
+
+    Args:
+        layout_of: takes ``height`` and ``width`` of the frames.
+
+    Raises:
+        UsageError: no file can be cut so.
+    """
+    layouts, refused = {}, {}
+    for job in jobs:
+        try:
+            layouts[job] = layout_of(height=job.info.height, width=job.info.width)
+        except UsageError as error:
+            refused[job.name] = error
+    if refused and not layouts:
+        raise UsageError(describe(*next(iter(refused.items()))))
+    for name, error in refused.items():
+        outcome.fail(name, error)
+    return layouts
 
 
 def refuse_replacing_a_source(target: Path, sources: list[Path]) -> None:
