@@ -191,6 +191,7 @@ def test_prompts_of_several_files_are_encoded_in_one_load(folder, monkeypatch):
         ({"vae": "diffusers"}, "vae must be"),
         ({"vae": ["diffusers", ["x"]]}, "vae must be"),
         ({"scale": "x"}, "scale must be"),
+        ({"stagger_frames": 1}, "stagger_frames must be"),
         ({"timestep": "399"}, "timestep must be"),
         ({"timestep": 5000}, "not below the 1000"),
         ({"upscale_mode": "lanczos"}, "upscale_mode must be"),

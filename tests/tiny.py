@@ -1,13 +1,14 @@
-"""Toy-size pipelines for tests: the real classes with random weights, and one without networks."""
+"""Toy-size pipelines for tests: the real classes with random weights, and one without networks; clips for them."""
 
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from finetune.scripts.random_model import random_pipeline
 from vsr.windows import Grid
 
-__all__ = ["identity_pipeline", "numbered_clip", "random_pipeline"]
+__all__ = ["batch", "identity_pipeline", "numbered_clip", "random_pipeline"]
 
 
 class IdentityPipeline:
@@ -42,3 +43,10 @@ def numbered_clip(num_frames: int, height: int, width: int, seed: int = 0) -> np
         np.sin(y[..., None] * frequency[0] + x[..., None] * frequency[1] + phase + 0.37 * f) for f in range(num_frames)
     ]
     return np.stack([np.clip(128 + 80 * wave + 0.3 * f, 0, 255) for f, wave in enumerate(waves)]).astype(np.uint8)
+
+
+def batch(num_frames: int = 9, kind: str = "video") -> dict:
+    """One training pair of 32x32 pixels as the loader makes them."""
+    generator = torch.Generator().manual_seed(0)
+    x_lq, x_gt = (torch.rand(1, 3, num_frames, 32, 32, generator=generator) * 2 - 1 for _ in range(2))
+    return {"x_lq": x_lq, "x_gt": x_gt, "kind": kind, "number": torch.tensor([0])}
