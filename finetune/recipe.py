@@ -97,6 +97,8 @@ class LatentLossConfig:
 
     loss: Literal["mse", "psnr"] = "mse"
     """mse: the paper's; psnr: its logarithm, clip by clip, so that hard clips do not outweigh the others."""
+    frame_weight: float = 0.0
+    """Of the same loss of the differences between adjacent latents; the paper has it in stage 2 only."""
 
 
 @dataclass(frozen=True, kw_only=True)

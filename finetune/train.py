@@ -29,7 +29,7 @@ from finetune.methods.base import Method
 from finetune.methods.dove_latent import DOVELatent
 from finetune.methods.dove_pixel import DOVEPixel
 from finetune.methods.vae import VAE
-from finetune.recipe import Recipe, dump_recipe, load_recipe
+from finetune.recipe import LatentLossConfig, Recipe, dump_recipe, load_recipe
 from finetune.trainable import make_trainable
 from finetune.trainer import Trainer
 from finetune.validate import Pictures, validate
@@ -148,7 +148,8 @@ def build_method(recipe: Recipe, device: torch.device) -> Method:
     pipe.vae.requires_grad_(False).eval().to(device, dtype)
     make_trainable(pipe.transformer, config.lora, dtype)
     if recipe.method == "dove_latent":
-        return DOVELatent(pipe, psnr=recipe.latent is not None and recipe.latent.loss == "psnr")
+        latent = recipe.latent or LatentLossConfig()
+        return DOVELatent(pipe, psnr=latent.loss == "psnr", frame_weight=latent.frame_weight)
     loss = recipe.loss
     return DOVEPixel(
         pipe,

@@ -1,12 +1,14 @@
 """What the trainer relies on in every training method: who learns, whose noise it is, what a resume needs."""
 
 import json
+import math
 
 import pytest
 import torch
 from accelerate import Accelerator
 from torch.testing import assert_close
 
+from finetune.losses.latent import FLOOR
 from finetune.methods.dove_latent import DOVELatent
 from finetune.methods.dove_pixel import DOVEPixel
 from finetune.methods.vae import VAE
@@ -23,6 +25,7 @@ def absolute(x, y):
 METHODS = {
     "latent": (lambda pipe: DOVELatent(pipe), batch(9)),
     "latent, psnr": (lambda pipe: DOVELatent(pipe, psnr=True), batch(9)),
+    "latent, frames": (lambda pipe: DOVELatent(pipe, frame_weight=0.5), batch(9)),
     "pixel video": (lambda pipe: DOVEPixel(pipe, absolute), batch(2)),
     "pixel image": (lambda pipe: DOVEPixel(pipe, None), batch(1, "image")),
     "vae": (lambda pipe: VAE(pipe), batch(9)),
@@ -48,6 +51,24 @@ def test_stage_1_teaches_staggered_models_both_ways_in_turn_also_after_a_resume(
     resumed = after(2, stagger_frames=True)
     resumed.load_state_dict(after(3, stagger_frames=True).state_dict())
     assert loss(resumed) == odd
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("psnr", [False, True])
+def test_frame_weight_counts_how_errors_change_from_frame_to_frame(psnr):
+    pipe, z_gt = random_pipeline(), torch.zeros(1, 16, 4, 4, 4)
+    constant, flickering = (torch.tensor(v).view(1, 1, 4, 1, 1).expand_as(z_gt) for v in ([0.2] * 4, [0.2, -0.2] * 2))
+
+    def loss(z_sr, frame_weight):
+        pipe.denoise = lambda z, **ways: z_sr
+        return DOVELatent(pipe, psnr=psnr, frame_weight=frame_weight).loss({"z_lq": z_gt, "z_gt": z_gt})
+
+    of_squares = (lambda mse: math.log(mse + FLOOR)) if psnr else (lambda mse: mse)
+    for z_sr, change in ((constant, 0.0), (flickering, 0.16)):
+        assert_close(loss(z_sr, 0.0)[0].item(), of_squares(0.04), rtol=1e-5, atol=1e-7)
+        total, terms = loss(z_sr, 0.5)
+        assert_close(total.item(), of_squares(0.04) + 0.5 * of_squares(change), rtol=1e-5, atol=1e-7)
+        assert_close(terms["frame"].item(), change, rtol=1e-5, atol=1e-7)
 
 
 def test_the_noise_of_a_posterior_belongs_to_the_clip_whoever_sees_it():
