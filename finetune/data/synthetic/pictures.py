@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import skimage.data
 
-from finetune.data.synthetic.textures import fur, grain, noise, ramp
+from finetune.data.synthetic.textures import SHIFT, fur, grain, noise, ramp
 
 PHOTOGRAPHS = (
     "retina",
@@ -69,13 +69,9 @@ def dead_leaves(rng: np.random.Generator, size: int) -> np.ndarray:
     colors = _palette(rng)
     for radius in _radii(rng, size * size, smallest=rng.uniform(2, 8), largest=size / rng.uniform(2.5, 8)):
         shape = _outline(rng, size, radius)
-        cv2.fillPoly(picture, [shape], colors[rng.integers(len(colors))].tolist(), cv2.LINE_AA, _SHIFT)
-        cv2.fillPoly(texture_of, [shape], int(rng.integers(2 * len(TEXTURES))), cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(picture, [shape], colors[rng.integers(len(colors))].tolist(), cv2.LINE_AA, SHIFT)
+        cv2.fillPoly(texture_of, [shape], int(rng.integers(2 * len(TEXTURES))), cv2.LINE_8, SHIFT)
     return _shade(_cover(picture, texture_of, rng), rng)
-
-
-_SHIFT = 4
-"""Bits of the fraction of a pixel in the coordinates of outlines."""
 
 
 COVERAGE = 6.0
@@ -90,14 +86,14 @@ def _radii(rng: np.random.Generator, area: int, smallest: float, largest: float)
 
 
 def _outline(rng: np.random.Generator, size: int, radius: float) -> np.ndarray:
-    """Corners of an ellipse, a polygon or a long bar, turned at random: (N, 2) int32, in 1 / 2^_SHIFT pixels."""
+    """Corners of an ellipse, a polygon or a long bar, turned at random: (N, 2) int32, in 1 / 2^SHIFT pixels."""
     corners = int(rng.choice([3, 4, 4, 5, 24, 24]))
     angles = 2 * np.pi * (np.arange(corners) + (0 if corners == 24 else rng.uniform(-0.3, 0.3, corners))) / corners
     shape = np.stack([np.cos(angles), np.sin(angles) * rng.choice([1, rng.uniform(0.1, 1)])], axis=1)
     turn = rng.uniform(0, 2 * np.pi)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     points = radius * shape @ rotation + rng.uniform(0, size, 2)
-    return np.round(points * 2**_SHIFT).astype(np.int32)
+    return np.round(points * 2**SHIFT).astype(np.int32)
 
 
 def _palette(rng: np.random.Generator, count: int = 64) -> np.ndarray:

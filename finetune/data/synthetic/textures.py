@@ -7,6 +7,8 @@ STEEPEST = 2.2
 """Slope of a spectrum: clouds; photographs have about 1 (Field, 1987), white noise 0."""
 LONGEST = 12.0
 """How far grain is drawn out along its direction."""
+SHIFT = 4
+"""Bits of the fraction of a pixel in the corners that OpenCV draws between."""
 
 
 def noise(rng: np.random.Generator, size: int, slope: float, stretch: float = 1.0) -> np.ndarray:
@@ -37,22 +39,18 @@ def fur(rng: np.random.Generator, size: int) -> np.ndarray:
     count = int(3 * size * size / (length * width))
     for x, y in rng.uniform(0, size, (count, 2)):
         color = shades[int(y), int(x)] * rng.uniform(0.6, 1.4)
-        cv2.polylines(picture, [_stroke(flow, x, y, length)], False, color.tolist(), width, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(picture, [_stroke(flow, x, y, length)], False, color.tolist(), width, cv2.LINE_AA, SHIFT)
     return picture.astype(np.float32)
 
 
-_SHIFT = 4
-"""Bits of the fraction of a pixel in the corners of strokes."""
-
-
 def _stroke(flow: np.ndarray, x: float, y: float, length: float, corners: int = 5) -> np.ndarray:
-    """Corners (N, 2) int32, in 1 / 2^_SHIFT pixels, of a line that follows the directions of ``flow``."""
+    """Corners (N, 2) int32, in 1 / 2^SHIFT pixels, of a line that follows the directions of ``flow``."""
     points = [(x, y)]
     for _ in range(corners - 1):
         direction = flow[int(y) % len(flow), int(x) % len(flow)]
         x, y = x + length / corners * np.cos(direction), y + length / corners * np.sin(direction)
         points.append((x, y))
-    return np.round(np.array(points) * 2**_SHIFT).astype(np.int32)
+    return np.round(np.array(points) * 2**SHIFT).astype(np.int32)
 
 
 def ramp(rng: np.random.Generator) -> np.ndarray:
