@@ -137,6 +137,17 @@ def test_the_codec_keeps_the_mean_of_each_channel(codec):
     assert np.abs(shift).max() < 0.3
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_the_codec_leaves_colours_where_they_are(codec):
+    y, x = np.mgrid[:64, :64]
+    blob = 100 * np.exp(-((x - 31.5) ** 2 + (y - 31.5) ** 2) / 60)
+    frame = np.stack([128 + blob, np.full_like(blob, 128), np.full_like(blob, 128)], axis=2).astype(np.uint8)
+    for decoded in transcode([frame] * 3, VideoCodec(codec=codec, bits_per_frame=200_000, size=(64, 64))):
+        red = np.maximum(decoded[..., 0].astype(float) - decoded[..., 1] - 3, 0)
+        assert (red * x).sum() / red.sum() == pytest.approx(31.5, abs=0.05)
+        assert (red * y).sum() / red.sum() == pytest.approx(31.5, abs=0.05)
+
+
 def test_fewer_bits_are_worse():
     frames = texture(8, 96, 96)[..., :1].repeat(3, axis=-1)  # grey, since 4:2:0 alone costs colour
     errors = []

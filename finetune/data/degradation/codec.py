@@ -36,8 +36,7 @@ def transcode(frames: Sequence[np.ndarray], codec: VideoCodec) -> list[np.ndarra
     packets += encoder.encode(None)
     decoded = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
     assert len(decoded) == len(frames), f"{codec} gave {len(decoded)} frames for {len(frames)}"
-    pixels = (frame.reformat(format="rgb24", interpolation=EXACT).to_ndarray() for frame in decoded)
-    return [frame[:height, :width] for frame in pixels]
+    return [_to_pixels(frame)[:height, :width] for frame in decoded]
 
 
 def _encoder(codec: VideoCodec) -> av.VideoCodecContext:
@@ -56,3 +55,13 @@ def _to_video_frame(pixels: np.ndarray, index: int) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", interpolation=EXACT)
     frame.pts, frame.time_base = index, 1 / RATE
     return frame
+
+
+def _to_pixels(frame: av.VideoFrame) -> np.ndarray:
+    """Colour samples lie where `_to_video_frame` has put them, amid four pixels.
+
+    Decoders say that they lie at the left ones, as H.264 has it, and swscale believes it: colours would move by half
+    a pixel. A frame made anew says nothing.
+    """
+    untold = av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
+    return untold.reformat(format="rgb24", interpolation=EXACT).to_ndarray()
