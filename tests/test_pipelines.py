@@ -94,6 +94,13 @@ def test_only_models_that_say_so_are_staggered_and_only_in_odd_tiles():
     assert (staggered.restore(x, odd=True) - expected).abs().max() > 1e-3
 
 
+def test_only_models_that_say_so_see_odd_tiles_mirrored():
+    x, plain, mirroring = x_lq(9), random_pipeline(), random_pipeline(mirror_tiles=True)
+    assert torch.equal(plain.restore(x, odd=True), plain.restore(x))
+    assert torch.equal(mirroring.restore(x), plain.restore(x))
+    assert torch.equal(mirroring.restore(x, odd=True), plain.restore(x.flip(-1)).flip(-1))
+
+
 def test_the_three_steps_carry_gradients():
     pipe = random_pipeline()
     pipe.decode(pipe.denoise(pipe.encode(x_lq(frames=1)))).mean().backward()
@@ -192,6 +199,7 @@ def test_prompts_of_several_files_are_encoded_in_one_load(folder, monkeypatch):
         ({"vae": ["diffusers", ["x"]]}, "vae must be"),
         ({"scale": "x"}, "scale must be"),
         ({"stagger_frames": 1}, "stagger_frames must be"),
+        ({"mirror_tiles": "no"}, "mirror_tiles must be"),
         ({"timestep": "399"}, "timestep must be"),
         ({"timestep": 5000}, "not below the 1000"),
         ({"upscale_mode": "lanczos"}, "upscale_mode must be"),
@@ -384,9 +392,9 @@ def test_the_grid_bounds_tiles_only_where_the_model_says_so():
 
 
 def test_the_tiles_of_a_model_travel_with_it(tmp_path):
-    random_pipeline(max_pixels=4096, tile_overlap=48, stagger_frames=True).save_pretrained(tmp_path)
+    random_pipeline(max_pixels=4096, tile_overlap=48, stagger_frames=True, mirror_tiles=True).save_pretrained(tmp_path)
     expected = Grid(multiple=16, step=8, max_pixels=4096, tile_overlap=48)
     assert pipelines.inspect(tmp_path).grid == expected
     loaded = load_pipeline(tmp_path, "float32", "cpu")
     assert loaded.grid == expected
-    assert loaded.config.stagger_frames
+    assert loaded.config.stagger_frames and loaded.config.mirror_tiles

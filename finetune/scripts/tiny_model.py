@@ -20,7 +20,7 @@ def untrained_pipeline() -> DOVEPipeline:
     """All parts of the model with random weights that follow from `SEED`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        tiles = {"max_pixels": MAX_PIXELS, "tile_overlap": TILE_OVERLAP, "stagger_frames": True}
+        tiles = {"max_pixels": MAX_PIXELS, "tile_overlap": TILE_OVERLAP, "stagger_frames": True, "mirror_tiles": True}
         pipe = DOVEPipeline(small_vae(), small_transformer(), noise_schedule("1.5-5b"), coefficients="float32", **tiles)
     pipe.prompt_embedding = torch.zeros(1, TEXT_LENGTH, TEXT_DIM)
     return pipe

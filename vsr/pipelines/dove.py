@@ -43,7 +43,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
     Args:
         text_encoder, tokenizer: None in normal use; only an embedding that is stored nowhere needs them.
         scale, upscale_mode, timestep, noise_step, posterior, coefficients, max_pixels, tile_overlap,
-            stagger_frames: see `PipelineSettings`.
+            stagger_frames, mirror_tiles: see `PipelineSettings`.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer"
@@ -66,6 +66,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
         max_pixels: int | None = DEFAULTS.max_pixels,
         tile_overlap: int = DEFAULTS.tile_overlap,
         stagger_frames: bool = DEFAULTS.stagger_frames,
+        mirror_tiles: bool = DEFAULTS.mirror_tiles,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -81,6 +82,7 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             max_pixels=max_pixels,
             tile_overlap=tile_overlap,
             stagger_frames=stagger_frames,
+            mirror_tiles=mirror_tiles,
         )
         self.register_to_config(**asdict(settings))
         self.prompt_embedding: Tensor | None = None
@@ -185,19 +187,21 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             prompt_embedding: (1, L, D); None: the empty prompt.
             timestep, noise_step: None: the pipeline's own.
             generator: on the CPU; of posterior samples and noise, where there are any.
-            odd: of tiles every second, down and across; a model with ``stagger_frames`` repeats its last latent, too.
+            odd: of tiles every second, down and across; a model with ``stagger_frames`` repeats its last latent, too,
+                one with ``mirror_tiles`` sees it mirrored.
 
         Returns:
             x_sr: (B, 3, F, H, W) float32 in [0, 1], on the device of the pipeline.
         """
         self._check_size(x_lq)
-        z_lq = self.encode(x_lq.to(self._execution_device), generator)
+        mirrored = [-1] if odd and self.config.mirror_tiles else []
+        z_lq = self.encode(x_lq.flip(mirrored).to(self._execution_device), generator)
         try:
             staggered = odd and self.config.stagger_frames
             z_sr = self.denoise(z_lq, prompt_embedding, timestep, noise_step, generator, staggered=staggered)
         finally:
             self._make_room()
-        return (self.decode(z_sr).float() * 0.5 + 0.5).clamp(0, 1)
+        return (self.decode(z_sr).float() * 0.5 + 0.5).clamp(0, 1).flip(mirrored)
 
     def _make_room(self) -> None:
         """Send offloaded networks back to host memory before the decoder runs; the VAE stays where it is."""

@@ -32,6 +32,9 @@ class PipelineSettings:
     """In every second tile the temporal patches begin at other frames, by copies behind the last latent instead of in
     front of the first: what the network does to the ends of a patch then fades where tiles overlap. The published
     CogVideoX and DOVE know copies in front only."""
+    mirror_tiles: bool = False
+    """Every second tile is restored mirrored, left to right: its errors are other ones, and partly cancel where tiles
+    overlap (self-ensemble, EDSR, arXiv:1707.02921; here it costs nothing)."""
 
     def __post_init__(self) -> None:
         self._check_choice("upscale_mode", UPSCALE_MODES)
@@ -42,8 +45,9 @@ class PipelineSettings:
         for name in ("timestep", "noise_step", "tile_overlap"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a whole number of at least 0, got {getattr(self, name)!r}")
-        if not isinstance(self.stagger_frames, bool):
-            raise ValueError(f"stagger_frames must be true or false, got {self.stagger_frames!r}")
+        for name in ("stagger_frames", "mirror_tiles"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
             raise ValueError(f"scale must be a number above 0, got {self.scale!r}")
 
