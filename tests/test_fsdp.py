@@ -102,9 +102,9 @@ def test_one_process_validates_shards_while_the_others_wait(flags, tmp_path):
     for step in ("step-2", "step-3"):
         files = [tmp_path / run / "validation" / step / "metrics.json" for run in ("sharded", "whole")]
         sharded, whole = (json.loads(file.read_text())["average"] for file in files)
-        assert {name: sharded[name]["mean"] for name in whole} == pytest.approx(
-            {name: average["mean"] for name, average in whole.items()}, rel=1e-4
-        )
+        assert sharded["psnr"]["mean"] == pytest.approx(whole["psnr"]["mean"], rel=5e-5)  # a step changes it by 5e-4
+        # SSIM of a random model's noise: the number of threads alone moves it by 2e-4 through single rounded pixels
+        assert sharded["ssim"]["mean"] == pytest.approx(whole["ssim"]["mean"], abs=1e-3)
         assert not (files[0].parent / "rank-1").exists()
     file = "model/transformer/diffusion_pytorch_model.safetensors"
     assert_close(*(load_file(tmp_path / run / file) for run in ("sharded", "whole")), atol=1e-5, rtol=1e-5)
