@@ -194,14 +194,16 @@ class DOVEPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):
             x_sr: (B, 3, F, H, W) float32 in [0, 1], on the device of the pipeline.
         """
         self._check_size(x_lq)
-        mirrored = [-1] if odd and self.config.mirror_tiles else []
-        z_lq = self.encode(x_lq.flip(mirrored).to(self._execution_device), generator)
+        mirrored = odd and self.config.mirror_tiles
+        x_lq = x_lq.flip(-1) if mirrored else x_lq
+        z_lq = self.encode(x_lq.to(self._execution_device), generator)
         try:
             staggered = odd and self.config.stagger_frames
             z_sr = self.denoise(z_lq, prompt_embedding, timestep, noise_step, generator, staggered=staggered)
         finally:
             self._make_room()
-        return (self.decode(z_sr).float() * 0.5 + 0.5).clamp(0, 1).flip(mirrored)
+        x_sr = (self.decode(z_sr).float() * 0.5 + 0.5).clamp(0, 1)
+        return x_sr.flip(-1) if mirrored else x_sr
 
     def _make_room(self) -> None:
         """Send offloaded networks back to host memory before the decoder runs; the VAE stays where it is."""

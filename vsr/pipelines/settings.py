@@ -34,7 +34,7 @@ class PipelineSettings:
     CogVideoX and DOVE know copies in front only."""
     mirror_tiles: bool = False
     """Every second tile is restored mirrored, left to right: its errors are other ones, and partly cancel where tiles
-    overlap (self-ensemble, EDSR, arXiv:1707.02921; here it costs nothing)."""
+    overlap (the self-ensemble of EDSR, arXiv:1707.02921, without a pixel more to compute)."""
 
     def __post_init__(self) -> None:
         self._check_choice("upscale_mode", UPSCALE_MODES)
