@@ -134,7 +134,8 @@ def open_cache(recipe: Recipe) -> LatentCache:
     )
     data, crop = recipe.data, recipe.data.latent_crop
     parts = (Fraction(crop, data.height), Fraction(crop, data.width)) if crop else None
-    return LatentCache(latent_folder(recipe), recipe.train.seed, command, parts)
+    seed = recipe.train.seed if data.latent_seed is None else data.latent_seed
+    return LatentCache(latent_folder(recipe), seed, command, parts)
 
 
 def _check_data(recipe: Recipe) -> None:

@@ -135,6 +135,17 @@ def test_a_crop_does_not_change_the_cache_and_training_takes_it(cached):
     assert train.main([str(RECIPE), *cached, "data.latent_crop=16"]) == 0
 
 
+def test_another_latent_seed_gives_another_order_and_other_parts_of_the_same_cache(cached):
+    flags = [*cached, "data.latent_crop=16"]
+    one, same, other = (
+        open_cache(load_recipe(RECIPE, [*flags, *more]))
+        for more in ([], ["data.latent_seed=42"], ["data.latent_seed=3"])
+    )
+    numbers = range(len(one), 3 * len(one))
+    assert all(torch.equal(one["video", n]["z_gt"], same["video", n]["z_gt"]) for n in numbers)
+    assert not all(torch.equal(one["video", n]["z_gt"], other["video", n]["z_gt"]) for n in numbers)
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

@@ -42,6 +42,9 @@ class DataConfig:
     latent_crop: int | None = None
     """With ``latent_cache``: rows and columns, in pixels of the ground truth, of the part of a cached sample that
     training sees, another one each time; a multiple of 16. None: all of it."""
+    latent_seed: int | None = None
+    """With ``latent_cache``: of the order and the parts of cached samples, so that a second training on them sees them
+    in another order. None: train.seed."""
     workers: int = 2
     """Processes that read and degrade; 0: the training process does it itself."""
 
@@ -61,8 +64,8 @@ class DataConfig:
             )
         if self.upscale_mode not in UPSCALE_MODES:
             raise UsageError(f"upscale_mode: expected one of {', '.join(UPSCALE_MODES)}, got {self.upscale_mode!r}")
-        for name, least in (("frames", 1), ("scale", 1), ("workers", 0)):
-            if getattr(self, name) < least:
+        for name, least in (("frames", 1), ("scale", 1), ("workers", 0), ("latent_seed", 0)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise UsageError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         for name in ("height", "width"):
             self._check_side(name, getattr(self, name))

@@ -35,7 +35,7 @@ def cache_key(config: DataConfig, seed: int, model: Path, dtype: torch.dtype) ->
         model: folder of the model whose VAE encodes.
         dtype: that the VAE runs in.
     """
-    ignored = ("workers", "latent_cache", "latent_crop", "videos", "images")
+    ignored = ("workers", "latent_cache", "latent_crop", "latent_seed", "videos", "images")
     facts = {name: value for name, value in asdict(config).items() if name not in ignored}
     sources = load_sources(config.videos, "video")
     files = [(s.path.name, s.path.stat().st_size, *(p for p in (s.span, s.box) if p)) for s in sources]
@@ -55,7 +55,8 @@ class LatentCache(torch.utils.data.Dataset):
     """Samples by key ("video", n), as `PairDataset` has them, but as latents.
 
     After the last sample come all of them again, each time in another order and, with ``crop``, with another part of
-    each: a sample that is never twice at the same place on the grid of tokens is harder to learn by heart.
+    each: a sample that is never twice at the same place on the grid of tokens is harder to learn by heart. A training
+    that is resumed after its cache has grown goes on with other samples than it would have seen.
 
     Args:
         folder: of one key, as the script has written it.

@@ -33,7 +33,7 @@ from vsr.pipelines.dove import DOVEPipeline
 RECIPES, WORK = Path("configs/tiny"), Path("checkpoint/tiny")
 CLIPS, DEGRADATIONS = 3000, 2
 """Training clips, and samples of each in the latent cache."""
-ROUNDS = (5400, 3400, 3200, 4700, 4500, 3500, 12000, 5000, 6000, 6000)
+ROUNDS = (5400, 3400, 3200, 4700, 4500, 3500, 12000, 5000, 6000, 6000, 10500)
 """Steps of stage 1 after its first run: each round begins with the last one's model, the learning rate rises again."""
 SHARE = 0.75
 """Of the last round and stage 2 in the weights; the rest is the model before them."""
@@ -88,7 +88,7 @@ def more_rounds() -> int:
     for number, steps in enumerate(ROUNDS, 2):
         name = f"s1_{number}"
         places = f"init_from={WORK / source / train.EXPORT}", f"output_dir={WORK / name}"
-        if code := trained(name, "s1_more", *places, f"train.steps={steps}"):
+        if code := trained(name, "s1_more", *places, f"train.steps={steps}", f"data.latent_seed={number}"):
             return code
         source = name
     return 0
