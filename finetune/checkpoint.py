@@ -74,7 +74,7 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, state: dict[
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
         for old in list_checkpoints(run)[:-keep]:
-            shutil.rmtree(old)
+            shutil.rmtree(old.rename(run / f".{old.name}.incomplete"))  # killed meanwhile, it must not look complete
     accelerator.wait_for_everyone()
     return target
 

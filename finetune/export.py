@@ -32,7 +32,8 @@ def export(
     Args:
         pipe: with the student in it, its LoRA adapter in place if it has one.
         weights: the student's state dict, gathered from all processes.
-        component: "transformer" or "vae", which the student is; the other part is written as it is.
+        component: "transformer" or "vae", which the student is; the other part is written as it was used, in the
+            precision of the training.
     """
     temporary = folder.with_name(f".{folder.name}.incomplete")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -15,7 +15,11 @@ NNODES="${NNODES:-1}" NODE_RANK="${NODE_RANK:-0}"
 MASTER_ADDR="${MASTER_ADDR:-127.0.0.1}" MASTER_PORT="${MASTER_PORT:-29500}"
 gpus=$("$PYTHON" -c "import torch; print(torch.cuda.device_count())")
 NPROC="${NPROC:-$(( gpus > 0 ? gpus : 1 ))}"
-(( NPROC * NNODES > 1 )) || exec "$PYTHON" -m finetune.train "$@"
+if [[ -n "${ACCELERATE_CONFIG:-}" ]] && { (( gpus == 0 )) || [[ ! -f "$ACCELERATE_CONFIG" ]]; }; then
+    echo "error: ACCELERATE_CONFIG=$ACCELERATE_CONFIG: expected a file of configs/accelerate, and a GPU for it" >&2
+    exit 2
+fi
+[[ -n "${ACCELERATE_CONFIG:-}" ]] || (( NPROC * NNODES > 1 )) || exec "$PYTHON" -m finetune.train "$@"
 [[ " $* " == *" --dry_run "* ]] && exec "$PYTHON" -m finetune.train "$@"
 
 if (( gpus > 0 )); then

@@ -85,10 +85,18 @@ class TrainConfig:
                 raise UsageError(f"{name}: expected a number above 0, got {getattr(self, name)}")
         if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"weight_decay: expected 0 or a number above it, got {self.weight_decay}")
+        if self.seed >= 2**32:
+            raise UsageError(f"seed: expected a number below 2**32, got {self.seed}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UsageError(f"betas: expected two numbers from 0 to below 1, got {list(self.betas)}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise UsageError(f"ema_decay: expected a number between 0 and 1, or null, got {self.ema_decay}")
+
+
+def _check_weights(loss: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(loss, name) < math.inf:
+            raise UsageError(f"{name}: expected 0 or a number above it, got {getattr(loss, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +107,9 @@ class LatentLossConfig:
     """mse: the paper's; psnr: its logarithm, clip by clip, so that hard clips do not outweigh the others."""
     frame_weight: float = 0.0
     """Of the same loss of the differences between adjacent latents; the paper has it in stage 2 only."""
+
+    def __post_init__(self) -> None:
+        _check_weights(self, "frame_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +125,9 @@ class PixelLossConfig:
     temporal_decode: bool = False
     """Videos go through the VAE with temporal compression; data.frames is then 8k+1."""
 
+    def __post_init__(self) -> None:
+        _check_weights(self, "perceptual_weight", "frame_weight")
+
 
 @dataclass(frozen=True, kw_only=True)
 class VAELossConfig:
@@ -121,6 +135,9 @@ class VAELossConfig:
 
     kl_weight: float = 1.0e-6
     """Weight of the KL divergence, beside 1 for the L1 distance of pixels."""
+
+    def __post_init__(self) -> None:
+        _check_weights(self, "kl_weight")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,7 +128,11 @@ def run(recipe: Recipe) -> int:
     )
     if config.tracker != "none":
         accelerator.init_trackers("one-step-vsr")
-    finished = trainer.fit(loader, lambda step: validate_when_due(recipe, trainer, method, accelerator, step))
+    finished = trainer.fit(
+        loader,
+        lambda step: validate_student(recipe, trainer, method, accelerator, step),
+        lambda step: is_validated(recipe, step),
+    )
     if finished:
         export_student(accelerator, trainer, method, recipe.output_dir / EXPORT, config.precision)
     accelerator.end_training()
@@ -160,17 +164,19 @@ def build_method(recipe: Recipe, device: torch.device) -> Method:
     )
 
 
-def validate_when_due(recipe: Recipe, trainer: Trainer, method: Method, accelerator: Accelerator, step: int) -> None:
-    """Validate every so many steps and after the last one, and log the averages."""
-    config = recipe.validation
-    if config is None or (step % config.every and step != recipe.train.steps):
-        return
+def is_validated(recipe: Recipe, step: int) -> bool:
+    """Every so many steps and after the last one, where the recipe says so."""
+    return recipe.validation is not None and (step % recipe.validation.every == 0 or step == recipe.train.steps)
+
+
+def validate_student(recipe: Recipe, trainer: Trainer, method: Method, accelerator: Accelerator, step: int) -> None:
+    """Restore and score what the recipe names, and log the averages."""
     with trainer.averaged_weights(), gathered(method.networks["student"]) as is_whole:
         # what else is sharded needs all processes to run it; each then writes into a folder of its own
         if accelerator.is_main_process or (accelerator.distributed_type in SHARDED and not is_whole):
             part = "" if accelerator.is_main_process else f"/rank-{accelerator.process_index}"
             folder = recipe.output_dir / f"validation/step-{step}{part}"
-            averages, pictures = validate(method.pipe, config, folder)
+            averages, pictures = validate(method.pipe, recipe.validation, folder)
             log_validation(accelerator, step, averages, pictures)
     accelerator.wait_for_everyone()
 

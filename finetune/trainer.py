@@ -23,12 +23,18 @@ from finetune import checkpoint
 from finetune.methods.base import Batch, Method, Phase
 from finetune.recipe import TrainConfig
 from finetune.trainable import trainable
-from vsr.errors import UsageError
+from vsr.errors import UsageError, VSRError
 
 log = logging.getLogger(__name__)
 
+NOTHING_LEARNED = (
+    "step {step}: none of the last {count} gradients was finite, so nothing is learned any more; go on from an earlier "
+    "checkpoint with a smaller train.lr or with train.precision=fp32, and look at the data"
+)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """A scheduler sends one of these when the time is up."""
+MOST_SKIPPED = 100
+"""Updates on end without a finite gradient before the training is given up."""
 
 
 class Trainer:
@@ -47,7 +53,7 @@ class Trainer:
     def __init__(self, method: Method, config: TrainConfig, accelerator: Accelerator, run: Path) -> None:
         self._method, self._config, self._accelerator, self._run = method, config, accelerator, run
         self.step, self.samples, self.skipped = 0, 0, 0
-        self._stop = False
+        self._skipped_on_end, self._stop = 0, False
         if config.precision == "fp16" and any(len(phase.updates) > 1 for phase in method.phases):
             raise UsageError("train: precision: fp16 scales the loss of one network at a time; write bf16 or fp32")
         self._learning, self._optimizers, self._schedules = {}, {}, {}
@@ -100,17 +106,27 @@ class Trainer:
             self._ema.to(self._accelerator.device)
         log.info("resumed from %s: step %d of %d", path, self.step, self._config.steps)
 
-    def fit(self, loader: DataLoader, on_step: Callable[[int], None] = lambda step: None) -> bool:
+    def fit(
+        self,
+        loader: DataLoader,
+        validate: Callable[[int], None] = lambda step: None,
+        is_validated: Callable[[int], bool] = lambda step: False,
+    ) -> bool:
         """Train to the end.
 
         Args:
             loader: the micro-batches of the steps that are left.
-            on_step: called after each step, and its checkpoint, with the number of steps done: to validate.
+            validate: called with the number of steps done where ``is_validated``, after a checkpoint: it may take
+                longer than a scheduler waits.
 
         Returns:
             False when a signal stopped it early; a checkpoint was then written.
+
+        Raises:
+            VSRError: nothing is learned any more, since no gradient is finite.
         """
         config, accelerator = self._config, self._accelerator
+        most_skipped = min(MOST_SKIPPED, config.steps - self.step)
         bar = tqdm(
             total=config.steps,
             initial=self.step,
@@ -128,11 +144,14 @@ class Trainer:
                 if self._ema:
                     self._ema.step(self._learning["student"])
                 self._log(logs, bar)
-                is_due = self.step == config.steps or self.step % config.checkpoint_every == 0
+                if self._skipped_on_end >= most_skipped:
+                    raise VSRError(NOTHING_LEARNED.format(step=self.step, count=self._skipped_on_end))
+                is_last, to_validate = self.step == config.steps, is_validated(self.step)
+                is_due = is_last or to_validate or self.step % config.checkpoint_every == 0
                 if is_due:
                     self.save()
-                if not self._is_stopped():  # otherwise there may be no time for it
-                    on_step(self.step)
+                if to_validate and not self._is_stopped():  # otherwise there may be no time for it
+                    validate(self.step)
                 if self._is_stopped():
                     if not is_due:
                         self.save()
@@ -173,11 +192,13 @@ class Trainer:
         elif isinstance(norm, float):  # DeepSpeed's
             norm = torch.tensor(norm, device=self._accelerator.device)
         if norm is not None and not math.isfinite(norm.item()) and self._accelerator.scaler is None:
-            self.skipped += 1
+            is_skipped = True
             log.warning("step %d: the gradient of %s is not finite; skipped", self.step + 1, role)
         else:
             optimizer.step()
-            self.skipped += bool(getattr(optimizer, "step_was_skipped", False))
+            is_skipped = bool(getattr(optimizer, "step_was_skipped", False))
+        self.skipped += is_skipped
+        self._skipped_on_end = self._skipped_on_end + 1 if is_skipped else 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about a first update that was skipped: it is counted instead
             self._schedules[role].step()

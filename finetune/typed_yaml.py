@@ -15,6 +15,17 @@ from vsr.errors import UsageError
 T = TypeVar("T")
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a field that is written twice; of two yaml takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is written twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path, cls: type[T], overrides: Sequence[str] = ()) -> T:
     """Read a file that describes one ``cls``, and apply overrides of the form ``train.lr=1.0e-6``.
 
@@ -32,7 +43,7 @@ def read_yaml(path: Path, cls: type[T], overrides: Sequence[str] = ()) -> T:
 def read_tree(path: Path) -> Any:
     """What a YAML file holds; UsageError when it cannot be read or is not YAML."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

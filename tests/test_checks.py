@@ -119,6 +119,13 @@ def test_the_script_takes_a_recipe_beside_the_caller_and_tells_a_mistake_once(tm
     assert done.stderr.count("unknown field 'stepz'") == 1
 
 
+def test_a_sharding_that_cannot_be_used_is_refused_by_the_script(tmp_path):
+    for name in ("configs/accelerate/zero2.yaml", "/no/such.yaml"):  # the first needs a GPU
+        done = launch("configs/toy_s1.yaml", cwd=tmp_path, NPROC="1", ACCELERATE_CONFIG=name, CUDA_VISIBLE_DEVICES="")
+        assert done.returncode == 2
+        assert f"ACCELERATE_CONFIG={name}: expected" in done.stderr
+
+
 def test_two_processes_by_the_script_write_one_run(flags, tmp_path):
     done = launch("configs/toy_s1.yaml", *flags, cwd=tmp_path, NPROC="2", MASTER_PORT="29613")
     assert done.returncode == 0, done.stderr[-3000:]

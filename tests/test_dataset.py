@@ -261,6 +261,17 @@ def test_random_access_gives_the_frames_that_reading_in_order_gives(tmp_path, re
         assert np.abs(found.astype(int) - expected[start : start + count]).mean() < 1
 
 
+def test_frames_that_a_cut_has_hidden_are_not_given(tmp_path):
+    """decord counts them, and repeats the last frame in their place."""
+    pytest.importorskip("decord")
+    plain = clip(tmp_path / "plain.mp4", "-c:v", "libx264", "-g", "25", "-pix_fmt", "yuv444p", seconds="2")
+    cut = tmp_path / "cut.mp4"
+    ffmpeg("-ss", "0.7", "-i", plain, "-c", "copy", cut)
+    expected, opened = pixels_of(cut), open_clip(cut)
+    assert len(opened) == len(expected)
+    assert np.abs(np.stack(list(opened.frames(0, len(opened)))).astype(int) - expected).mean() < 1
+
+
 def test_what_decord_cannot_read_is_read_by_pyav(tmp_path, monkeypatch):
     av1 = clip(tmp_path / "av1.mkv", "-c:v", "libsvtav1", "-svtav1-params", "log=0:preset=12", seconds="0.5")
     assert type(open_clip(av1)) is PyavClip

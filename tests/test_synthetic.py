@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from finetune.data.synthetic import HELD_OUT, CameraMove, dead_leaves, film, photograph, random_scene
+from finetune.data.synthetic.files import check_whole
 from finetune.data.synthetic.pictures import KINDS, PHOTOGRAPHS, _radii
 from finetune.data.synthetic.textures import noise, ramp
 from finetune.scripts.make_clips import make_clip
 from finetune.scripts.make_demo import SHOTS
+from vsr.errors import EncoderError
 from vsr.video_io import probe, read_frames
 
 
@@ -83,3 +85,14 @@ def test_clips_are_written_once_and_complete(tmp_path):
     make_clip(tmp_path, 3)
     assert (tmp_path / "00003.mp4").read_bytes() == written
     assert [path.name for path in tmp_path.iterdir()] == ["00003.mp4"]
+
+
+def test_a_clip_that_was_cut_off_does_not_count_as_written(tmp_path):
+    make_clip(tmp_path, 3)
+    whole = tmp_path / "00003.mp4"
+    with pytest.raises(EncoderError, match="28 of 29 frames"):
+        check_whole(whole, 29)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[:-1000])
+    with pytest.raises(EncoderError, match=r"cut\.mp4"):
+        check_whole(cut, 28)

@@ -24,7 +24,7 @@ from finetune.validate import check_validation, validate
 from tests.media import clip
 from tests.tiny import batch, random_pipeline
 from vsr import load_pipeline
-from vsr.errors import UsageError
+from vsr.errors import UsageError, VSRError
 
 ROOT = Path(__file__).parent.parent
 
@@ -142,6 +142,29 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(tmp_path):
     assert all(p.isfinite().all() for p in method.networks["student"].parameters())
 
 
+def test_a_training_that_learns_nothing_is_an_error(tmp_path):
+    method = TwoNetworks()
+    config = TrainConfig(steps=2, lr=1e-2, batch_size=1, precision="fp32", warmup_steps=0)
+    method.phases = (Phase("student", ("student",), method.student_loss),)
+    bad = {"x": torch.full((3, 4), float("nan")), "n": torch.tensor(0)}
+    with pytest.raises(VSRError, match="none of the last 2 gradients was finite"):
+        Trainer(method, config, Accelerator(cpu=True), tmp_path).fit([bad, bad])
+
+
+def test_there_is_a_checkpoint_before_a_validation(tmp_path):
+    method = TwoNetworks()
+    config = TrainConfig(steps=3, lr=1e-2, batch_size=1, precision="fp32", warmup_steps=0)
+    method.phases = (Phase("student", ("student",), method.student_loss),)
+    trainer = Trainer(method, config, Accelerator(cpu=True), tmp_path)
+    found = {}
+    trainer.fit(
+        [{"x": torch.ones(3, 4), "n": torch.tensor(n)} for n in range(3)],
+        lambda step: found.update({step: checkpoint.list_checkpoints(tmp_path)[-1].name}),
+        lambda step: step == 2,
+    )
+    assert found == {2: "checkpoint-2"}
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -151,11 +174,12 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(tmp_path):
     ids=["full, average, no workers", "LoRA, two workers"],
 )
 def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(options, flags, tmp_path, monkeypatch):
-    def stop_after_two(recipe, trainer, method, accelerator, step):
+    def stop_after_two(recipe, step):
         if step == 2 and "broken" in str(recipe.output_dir):
             os.kill(os.getpid(), signal.SIGUSR1)
+        return False
 
-    monkeypatch.setattr(train, "validate_when_due", stop_after_two)
+    monkeypatch.setattr(train, "is_validated", stop_after_two)
     runs = {name: tmp_path / name for name in ("whole", "broken")}
     assert train.main([*flags, *options, f"output_dir={runs['whole']}"]) == 0
     assert train.main([*flags, *options, f"output_dir={runs['broken']}"]) == 130

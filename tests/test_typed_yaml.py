@@ -61,6 +61,13 @@ def test_a_wrong_tree_is_refused_by_field(change, message):
         from_tree(Outer, {"inner": {"rate": 1.0}, **change}, "test")
 
 
+@pytest.mark.parametrize("text", ["rate: 1.0\nrate: 2.0\n", "rate: 1.0\nwords: [a]\nwords: [b]\n"])
+def test_a_field_written_twice_is_refused(tmp_path, text):
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"twice.yaml.*(rate|words)' is written twice"):
+        read_yaml(tmp_path / "twice.yaml", Inner)
+
+
 def test_a_file_that_is_no_yaml_is_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(UsageError, match=r"bad.yaml: is not YAML"):

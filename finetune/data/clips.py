@@ -39,7 +39,9 @@ def open_clip(path: Path) -> Clip:
     """Open a video; InputError names the file and the reason when it cannot be read."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; let finetune.scripts.prepare_dataset write the list anew")
-    return open_with_decord(path) or PyavClip(path)
+    exact = PyavClip(path)  # refuses what inference refuses, and knows frames that a cut has left in a file but hidden
+    fast = open_with_decord(path)
+    return fast if fast is not None and len(fast) == len(exact) else exact
 
 
 def open_source(source: Source) -> Clip:

@@ -6,6 +6,7 @@ Loss       MSE + lambda_1 DISTS + lambda_2 L1 of frame differences, on pixels cl
 Recipe     configs/dove_s2.yaml
 Deviation  the posterior's mode. Option ``temporal_decode``: videos go through the VAE as inference sends them, with
            temporal compression; by default frames are encoded and decoded one by one, as in the paper's code.
+           A model with ``stagger_frames`` learns here only as even tiles are seen.
 """
 
 import torch

@@ -83,7 +83,7 @@ def convert(
     folder = folder or checkpoint.with_name(checkpoint.name.replace("checkpoint-", "ckpt-") + "-sft")
     if folder.exists():
         raise UsageError(f"{folder} exists already; remove it or give another --ckpt_output_dir")
-    method = build_method(_recipe_for_export(recipe_file, source), torch.device("cpu"))
+    method = build_method(_recipe_for_export(recipe_file, source, dtype), torch.device("cpu"))
     student = method.networks["student"]
     weights = read_weights(checkpoint)
     student.load_state_dict(weights)
@@ -95,9 +95,14 @@ def convert(
     return folder
 
 
-def _recipe_for_export(path: Path, source: Path | None) -> Recipe:
-    """The recipe of the run without what an export does not need, its paths as seen from here."""
+def _recipe_for_export(path: Path, source: Path | None, dtype: torch.dtype) -> Recipe:
+    """The recipe of the run without what an export does not need, its paths as seen from here.
+
+    Its precision is that of the export: that of the training would have rounded the parts that do not learn.
+    """
     recipe = load_recipe(path, [])
+    (precision,) = (name for name, known in DTYPES.items() if known == dtype)
+    recipe = replace(recipe, train=replace(recipe.train, precision=precision))
     if recipe.loss:
         recipe = replace(recipe, loss=replace(recipe.loss, perceptual="none"))
     here = ROOT / recipe.init_from  # the run was launched from there

@@ -65,7 +65,7 @@ def noise_schedule(layout: str) -> CogVideoXDPMScheduler:
         beta_schedule="scaled_linear",
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
-        snr_shift_scale=1.0 if layout == "1.5-5b" else 3.0,
+        snr_shift_scale=3.0 if layout == "1.0-2b" else 1.0,
         timestep_spacing="trailing",
     )
 

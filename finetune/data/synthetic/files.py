@@ -6,6 +6,9 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from finetune.data.clips import PyavClip
+from vsr.errors import EncoderError, InputError
+
 RATE = 24
 """Frames per second of every clip."""
 
@@ -14,6 +17,9 @@ def encode(path: Path, frames: Sequence[np.ndarray], crf: int, preset: str = "ve
     """Write frames as H.264 4:4:4, tagged BT.709, reproducibly.
 
     One thread and no macroblock tree: with either, x264 makes other pixels from one run to the next.
+
+    Raises:
+        EncoderError: the file has not come out whole, which imageio-ffmpeg does not tell.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
@@ -36,3 +42,14 @@ def encode(path: Path, frames: Sequence[np.ndarray], crf: int, preset: str = "ve
     for frame in frames:
         writer.send(np.ascontiguousarray(frame))
     writer.close()
+    check_whole(path, len(frames))
+
+
+def check_whole(path: Path, num_frames: int) -> None:
+    """EncoderError unless the file holds so many frames."""
+    try:
+        held = len(PyavClip(path))
+    except InputError as error:
+        raise EncoderError(f"the encoder failed, or the disk is full: {error}") from error
+    if held != num_frames:
+        raise EncoderError(f"{path}: the encoder failed, or the disk is full: {held} of {num_frames} frames")

@@ -12,7 +12,7 @@ from finetune.data.synthetic.pictures import random_picture
 PICTURE, OBJECT_PICTURE = 384, 160
 """Sides of the square pictures of backgrounds and of objects."""
 FASTEST = 3.0
-"""Largest speed of camera and objects, in output pixels per frame."""
+"""Largest mean speed of a camera, in output pixels per frame; midway it is faster, and objects are faster still."""
 
 
 @dataclass(frozen=True, kw_only=True)
