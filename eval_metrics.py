@@ -4,7 +4,8 @@
     python eval_metrics.py --doctor
 
 Clips pair by file name without extension. A clip that is missing, unreadable or of another size or length is named and
-part of no average. Exit codes: 0 all scored, 7 some failed, 3 nothing to score, 2 wrong usage, 5 weights are missing.
+part of no average. Exit codes: 0 all scored, 7 some failed, 3 nothing to score, 2 wrong usage, 5 weights are missing,
+130 interrupted, with a report of what had been scored.
 
 This file turns arguments into one call; the work is in vsr/metrics/.
 """
@@ -14,11 +15,14 @@ import sys
 from pathlib import Path
 
 from vsr.devices import choose_device
-from vsr.errors import ModelError, UsageError, VSRError
+from vsr.errors import INTERRUPTED, ModelError, UsageError, VSRError
 from vsr.metrics import METRICS, ScoreSettings, score
 from vsr.metrics.catalog import check_names, doctor, download_missing, listing
+from vsr.metrics.report import check_writable
+from vsr.metrics.scoring import ScoringInterrupted
 from vsr.video_io import REPORT, find_inputs
 
+UNTAGGED = "matrix of video without colour tags; auto: BT.709 from 720 rows up"
 BATCH = 8
 """Frames at a time with --batch_mode."""
 
@@ -42,6 +46,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--flow", choices=("raft", "raft_small", "dis"), default=defaults.flow, help="for E*warp; dis needs no weights")
     add("--sampling", choices=("vqa_py", "dataset"), default=defaults.sampling, help="frames that FasterVQA looks at")
     add("--seed", type=int, default=0, help="of the fragments of DOVER and FasterVQA")
+    add("--allow_short", action="store_true", help="DOVER and FasterVQA of clips below 32 frames; some are seen twice")
+    add("--untagged", choices=("auto", "601", "709"), default="auto", help=UNTAGGED)
     add("--list", action="store_true", help="name all metrics and what they mean, and stop")
     add("--doctor", action="store_true", help="say for each metric what is there and what is missing, and stop")
     add("--download", action="store_true", help="fetch missing weights; without it nothing uses the network")
@@ -81,15 +87,21 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace, metrics: list[str], settings: ScoreSettings) -> int:
-    """Score, print the table, store the report."""
-    report = score(args.pred, args.gt, metrics, settings=settings, on_clip=_announce)
+    """Score, print the table, store the report: after Ctrl-C that of the clips before it."""
+    out, code = _report_path(args), INTERRUPTED
+    for path in filter(None, (out, args.csv)):
+        check_writable(path)
+    try:
+        report = score(args.pred, args.gt, metrics, settings=settings, on_clip=_announce)
+        code = report.exit_code
+    except ScoringInterrupted as interrupted:
+        report = interrupted.report
     print(report.table())
-    out = _report_path(args)
     report.write(out)
     if args.csv:
         report.write_csv(args.csv)
     print(f"report: {out}", file=sys.stderr)
-    return report.exit_code
+    return code
 
 
 def _metrics(args: argparse.Namespace) -> list[str]:
@@ -112,6 +124,8 @@ def _settings(args: argparse.Namespace) -> ScoreSettings:
         flow=args.flow,
         sampling=args.sampling,
         seed=args.seed,
+        allow_short=args.allow_short,
+        untagged=args.untagged,
     )
 
 

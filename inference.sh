@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Restore and score the usual test sets, each against its own ground truth if it has one.
 # Then: python -m vsr.metrics.table results/DOVE
+# Stored as the authors do for scores, without loss but for rounding (YUV 4:4:4, CRF 0). SPMCS has 31 frames (--allow_short).
 #   bash inference.sh [set ...]        default: all that are in datasets/test
 # Metrics need weights: `python eval_metrics.py --doctor` says which and where. Without: SCORED=psnr,ssim NO_REFERENCE= .
 # Environment: MODEL (pretrained_models/DOVE), OUTPUT (results/DOVE), PYTHON (python); further flags of inference_script.py: FLAGS.
@@ -21,6 +22,10 @@ VideoLQ     1      no-reference
 SCORED="${SCORED-psnr,ssim,lpips,dists,clipiqa,fastervqa,dover,ewarp}"
 NO_REFERENCE="${NO_REFERENCE-clipiqa,fastervqa,dover,ewarp}"
 
+for wanted in "$@"; do
+    grep -q "^$wanted " <<<"$TABLE" || { echo "error: no set $wanted; known: $(awk '{print $1}' <<<"$TABLE" | xargs)" >&2; exit 2; }
+done
+
 status=0
 while read -r name scale kind; do
     [[ -n "$name" && ( $# == 0 || " $* " == *" $name "* ) ]] || continue
@@ -38,9 +43,10 @@ while read -r name scale kind; do
     fi
     # shellcheck disable=SC2086  # FLAGS is a list of words
     "$PYTHON" inference_script.py --input_dir "$input" --model_path "$MODEL" --output_path "$OUTPUT/$name" \
-        --upscale "$scale" ${FLAGS:-} </dev/null || status=$?
+        --upscale "$scale" --save_format yuv444p --crf 0 ${FLAGS:-} </dev/null || status=$?
     if [[ -n "$metrics" ]]; then
-        "$PYTHON" eval_metrics.py ${reference[@]+"${reference[@]}"} --pred "$OUTPUT/$name" --metrics "$metrics" </dev/null || status=$?
+        "$PYTHON" eval_metrics.py ${reference[@]+"${reference[@]}"} --pred "$OUTPUT/$name" --metrics "$metrics" \
+            --allow_short </dev/null || status=$?
     fi
 done <<<"$TABLE"
 exit "$status"

@@ -226,6 +226,8 @@ def test_a_dry_run_writes_nothing(known, tmp_path, capsys):
     [
         (["--stages", "motion"], UsageError.exit_code),
         (["--shard_size", "2000"], UsageError.exit_code),
+        (["--stages", "validate", "scenes", "--materialize"], UsageError.exit_code),
+        (["--engine", "serial", "--workers", "3"], UsageError.exit_code),
         (["motion.pairs=0"], UsageError.exit_code),
         (["quality.at_least={dover_overal: 0.5}"], UsageError.exit_code),
         (["quality.metrics=[dover]", "quality.at_least={clipiqa: 0.5}"], UsageError.exit_code),

@@ -193,6 +193,49 @@ def test_a_value_that_is_no_number_is_a_failure(folders, monkeypatch):
     assert report.averages["psnr"].scored == 2
 
 
+def test_after_an_interruption_the_report_has_what_was_scored(folders, monkeypatch):
+    def interrupted(x, y):
+        interrupted.calls += 1
+        if interrupted.calls > 3:  # a clip has three frames
+            raise KeyboardInterrupt
+        return x.mean(dim=(1, 2, 3))
+
+    interrupted.calls = 0
+    monkeypatch.setitem(METRICS, "slow", frame_metric("slow", interrupted))
+    code, report = run(*folders, "--metrics", "psnr,slow")
+    assert code == 130
+    assert list(report["videos"]) == ["ant"]
+    assert [(failure["name"], failure["reason"]) for failure in report["failures"]] == [
+        ("bee", "not scored: interrupted")
+    ]
+
+
+def test_a_report_that_cannot_be_written_is_told_before_scoring(folders, monkeypatch, capsys):
+    monkeypatch.setattr(eval_metrics, "score", None)
+    (folders[0].parent / "file").write_text("")
+    for flag in ("--out", "--csv"):
+        wrong = ["--pred", str(folders[0]), "--gt", str(folders[1]), flag, str(folders[0].parent / "file" / "x.json")]
+        assert eval_metrics.main(wrong) == 2
+        assert "cannot write the report" in capsys.readouterr().err
+
+
+def test_the_matrix_of_untagged_video_can_be_stated(tmp_path):
+    clip = make_clip(height=720, width=64)
+    write_frame_folder(tmp_path / "gt" / "a", clip)
+    source = write_video(tmp_path / "a.mkv", clip)
+    pred = tmp_path / "pred" / "a.mkv"
+    pred.parent.mkdir()
+    stored = (
+        "scale=out_color_matrix=bt601:flags=accurate_rnd+full_chroma_int,format=yuv444p,setparams=colorspace=unknown"
+    )
+    media.ffmpeg("-i", source, "-vf", stored, "-c:v", "ffv1", pred)
+    values = {
+        untagged: run(tmp_path / "pred", tmp_path / "gt", "--untagged", untagged)[1]["average"]["psnr"]["mean"]
+        for untagged in ("601", "709")
+    }
+    assert values["601"] > values["709"] + 5
+
+
 def test_exit_code_3_when_nothing_can_be_scored(tmp_path):
     write_video(tmp_path / "pred" / "a.mkv", make_clip())
     write_video(tmp_path / "gt" / "b.mkv", make_clip())

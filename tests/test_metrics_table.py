@@ -93,7 +93,7 @@ def test_published_numbers_are_of_known_metrics():
 SCALES = {"UDM10": 4, "SPMCS": 4, "YouHQ40": 4, "RealVSR": 1, "MVSR4x": 1, "VideoLQ": 1}
 
 
-def run_inference(folder: Path, **environment: str) -> tuple[int, list[str]]:
+def run_inference(folder: Path, *sets: str, **environment: str) -> tuple[int, list[str]]:
     """Run inference.sh with a Python that writes down what it is asked; returns the exit code and that."""
     shutil.copy(ROOT / "inference.sh", folder)
     for name in SCALES:
@@ -102,8 +102,9 @@ def run_inference(folder: Path, **environment: str) -> tuple[int, list[str]]:
     python.write_text('#!/bin/bash\necho "$*" >> calls\n[[ "$*" != *--doctor* || -z "${NO_WEIGHTS:-}" ]]\n')
     python.chmod(0o755)
     environment = {**os.environ, "PYTHON": str(python), **environment}
-    done = subprocess.run(["bash", folder / "inference.sh"], env=environment, capture_output=True, check=False)
-    return done.returncode, (folder / "calls").read_text().splitlines()
+    done = subprocess.run(["bash", folder / "inference.sh", *sets], env=environment, capture_output=True, check=False)
+    calls = folder / "calls"
+    return done.returncode, calls.read_text().splitlines() if calls.exists() else []
 
 
 def test_each_set_is_scored_against_its_own_ground_truth(tmp_path):
@@ -112,10 +113,10 @@ def test_each_set_is_scored_against_its_own_ground_truth(tmp_path):
     scored = [call for call in calls if call.startswith("eval_metrics.py") and "--doctor" not in call]
     for name, scale in SCALES.items():
         (restored,) = [call for call in calls if f"/{name}/LQ-Video" in call]
-        assert f"--upscale {scale}" in restored
+        assert f"--upscale {scale} --save_format yuv444p --crf 0" in restored
         (call,) = [call for call in scored if call.split("--pred ")[1].split()[0].endswith(f"/{name}")]
         assert (f"--gt datasets/test/{name}/GT-Video" in call) == (name != "VideoLQ")
-        metrics = call.split("--metrics ")[1].split(",")
+        metrics = call.split("--metrics ")[1].split()[0].split(",")
         assert any(METRICS[metric].needs_gt for metric in metrics) == (name != "VideoLQ")
         assert {"dover", "fastervqa", "ewarp", "clipiqa"} <= set(metrics)
 
@@ -125,6 +126,14 @@ def test_nothing_is_restored_when_the_scores_would_fail(tmp_path):
     assert code == 5
     assert len(calls) == 1
     assert "--doctor" in calls[0]
+
+
+def test_sets_can_be_named_and_an_unknown_one_is_an_error(tmp_path):
+    code, calls = run_inference(tmp_path, "UDM10", "VideoLQ")
+    assert code == 0
+    assert [name for name in SCALES if any(f"/{name}/LQ-Video" in call for call in calls)] == ["UDM10", "VideoLQ"]
+    (tmp_path / "other").mkdir()
+    assert run_inference(tmp_path / "other", "UDM10", "udm10") == (2, [])
 
 
 def test_restoring_without_scores(tmp_path):

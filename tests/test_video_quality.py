@@ -189,6 +189,27 @@ def test_frames_of_the_samplers():
     assert list(centre_frames(100)) == list(range(34, 66))
 
 
+@pytest.mark.parametrize("count", [50, 300])
+def test_dover_looks_at_one_run_of_each_third_as_the_official_sampler_does(monkeypatch, count):
+    chosen = []
+    monkeypatch.setattr("vsr.metrics.dover.FragmentSampler", lambda indices, *_, **__: chosen.extend(indices))
+    DoverScorer(None, Clip(name="a", count=count), ScoreSettings())
+    runs, third = np.reshape(chosen, (3, 32)), count // 3
+    for i, run in enumerate(runs):
+        start = run[0] - i * third
+        assert 0 <= start <= max(0, third - 64 - 1)
+        assert list(run) == [(run[0] + 2 * k) % count for k in range(32)]
+
+
+def test_a_short_clip_is_scored_when_asked_for():
+    assert list(centre_frames(31)) == [*range(31), 0]
+    clip, settings = Clip(name="a", count=31), ScoreSettings(allow_short=True)
+    for scorer in (DoverScorer, FasterVQAScorer):
+        scorer(None, clip, settings)
+        with pytest.raises(ValueError, match="at least 32 frames, got 31; --allow_short"):
+            scorer(None, clip, ScoreSettings())
+
+
 def test_fragments_are_cut_from_their_cells_unchanged():
     height, width = 300, 420
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")

@@ -70,5 +70,6 @@ def _thresholds(thresholds: Mapping[str, float]) -> str:
 def _histograms(manifest: Path) -> Iterable[str]:
     for column in MEASURED:
         values = pq.read_table(manifest, columns=[column])[column].drop_null().to_numpy()
+        values = values[np.isfinite(values)]
         if len(values):
             yield f"### {column} ({len(values)} clips)\n\n```\n{histogram(values)}\n```"

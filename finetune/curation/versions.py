@@ -12,7 +12,7 @@ from finetune.curation.config import CurationConfig
 from finetune.curation.stage import RAFT_NAME
 from vsr.errors import ModelError
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """To be raised whenever a stage gives another result for the same file."""
 LIBRARIES = ("av", "numpy", "opencv-python-headless", "scenedetect", "torch")
 

@@ -80,6 +80,10 @@ def _setup(args: argparse.Namespace) -> Setup:
     """Check everything that can be checked before a video is opened."""
     if tuple(args.stages) != ORDER[: len(args.stages)]:
         raise UsageError(f"--stages: a stage needs all before it; give the first ones of {' '.join(ORDER)}")
+    if args.materialize and len(args.stages) < len(ORDER):
+        raise UsageError("--materialize writes clips that all stages have kept; leave --stages out")
+    if args.engine == "serial" and (args.workers or 1) > 1:
+        raise UsageError("--engine serial is one worker; leave --workers out, or use --engine process")
     if args.shard_size not in SHARD_SIZES or (args.workers or 1) < 1 or not 0 < args.gpu_share <= 1 or args.sheets < 0:
         raise UsageError("expected --shard_size 1 to 1024, --workers from 1, --gpu_share over 0 to 1, --sheets from 0")
     if not args.input.exists():
@@ -108,7 +112,7 @@ def _curate(args: argparse.Namespace, setup: Setup) -> int:
                 versions,
                 engine,
                 sheets=args.sheets if complete else 0,
-                materialize=args.materialize and complete,
+                materialize=args.materialize,
             )
 
 

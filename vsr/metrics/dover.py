@@ -61,11 +61,11 @@ class DoverScorer:
     """Collects what both branches look at; memory does not grow with the length of the clip."""
 
     def __init__(self, network: Dover, clip: Clip, settings: ScoreSettings) -> None:
-        check_length(clip.count, "DOVER")
+        check_length(clip.count, "DOVER", settings)
         generator = clip_generator(settings.seed, clip.name)
-        runs = [spread_frames(clip.count, generator, groups=1, length=FRAMES) for _ in range(CLIPS)]
+        runs = spread_frames(clip.count, generator, groups=CLIPS, length=FRAMES)
         singles = spread_frames(clip.count, generator, groups=FRAMES, length=1)
-        self._fragments = FragmentSampler([index for run in runs for index in run], generator, aligned=FRAMES)
+        self._fragments = FragmentSampler(runs, generator, aligned=FRAMES)
         self._frames = WholeFrameSampler(singles)
         self._network, self._device = network, settings.device
         self._index = 0

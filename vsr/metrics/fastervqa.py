@@ -42,7 +42,7 @@ class FasterVQAScorer:
     """Collects the fragments of one clip."""
 
     def __init__(self, network: FasterVQA, clip: Clip, settings: ScoreSettings) -> None:
-        check_length(clip.count, "FasterVQA")
+        check_length(clip.count, "FasterVQA", settings)
         generator = clip_generator(settings.seed, clip.name)
         if settings.sampling == "vqa_py":
             indices = centre_frames(clip.count)

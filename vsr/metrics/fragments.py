@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vsr.metrics.settings import ScoreSettings
+
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 GRID, FRAGMENT = 7, 32
 SIZE = GRID * FRAGMENT
@@ -26,10 +28,13 @@ def clip_generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, crc32(name.encode())])
 
 
-def check_length(count: int, metric: str) -> None:
-    """Raise ValueError for a clip in which the samplers would repeat frames."""
-    if count < LEAST_FRAMES:
-        raise ValueError(f"{metric} needs at least {LEAST_FRAMES} frames, got {count}")
+def check_length(count: int, metric: str, settings: ScoreSettings) -> None:
+    """Raise ValueError for a clip in which the samplers would repeat frames, unless that is asked for."""
+    if count < LEAST_FRAMES and not settings.allow_short:
+        raise ValueError(
+            f"{metric} needs at least {LEAST_FRAMES} frames, got {count}; --allow_short repeats some, as published "
+            "numbers of such clips have it"
+        )
 
 
 def spread_frames(
@@ -52,8 +57,8 @@ def spread_frames(
 
 
 def centre_frames(count: int, length: int = 32) -> np.ndarray:
-    """Indices of successive frames in the middle of the clip."""
-    return max(count - length + 1, 0) // 2 + np.arange(length)
+    """Indices of successive frames in the middle of the clip; those beyond its end start over."""
+    return (max(count - length + 1, 0) // 2 + np.arange(length)) % count
 
 
 class FragmentSampler:

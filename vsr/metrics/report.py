@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from vsr.errors import SOME_FAILED, InputError, UsageError
@@ -162,6 +163,16 @@ class Report:
         if len(set(counts.values())) == 1:
             return f"  over {next(iter(counts.values()))}"
         return "  over " + ", ".join(f"{count} ({metric})" for metric, count in counts.items())
+
+
+def check_writable(path: Path) -> None:
+    """UsageError, before any work, when no file can be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write the report: {error.strerror or error}") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from vsr.metrics.pairs import Pair, pair_by_stem
 from vsr.metrics.report import Failure, Report, Statistics
 from vsr.metrics.settings import Align, ScoreSettings
 from vsr.video_io import probe, read_frames
+from vsr.video_io.probe import Untagged
 
 Frames = tuple[Tensor, Tensor | None]
 """(1, 3, H, W) in [0, 1] of the prediction and of the ground truth, if there is one."""
@@ -71,18 +72,27 @@ def score_pairs(
     Args:
         pred, gt: where the clips come from, for the report.
         failures: what has failed before.
+
+    Raises:
+        ScoringInterrupted: Ctrl-C; nothing that was scored is lost.
     """
     settings = settings or ScoreSettings()
     check_metrics(metrics, settings, with_gt=all(pair.gt is not None for pair in pairs))
     starts = {name: METRICS[name].build(settings) for name in metrics} if pairs else {}
     failures, clips = list(failures), {}
-    for pair in pairs:
-        on_clip(pair.name)
-        scores, failed = _score_clip(pair, starts, settings.align)
-        clips |= {pair.name: scores} if scores else {}
-        failures += failed
+    left, interrupted = list(pairs), False
+    try:
+        while left:
+            on_clip(left[0].name)
+            scores, failed = _score_clip(left[0], starts, settings)
+            pair = left.pop(0)
+            clips |= {pair.name: scores} if scores else {}
+            failures += failed
+    except KeyboardInterrupt:
+        interrupted = True
+        failures += [Failure(name=pair.name, reason="not scored: interrupted") for pair in left]
     chosen = {name: METRICS[name] for name in metrics}
-    return Report(
+    report = Report(
         pred=pred,
         gt=gt,
         settings={"metrics": list(metrics), **asdict(settings)},
@@ -91,6 +101,17 @@ def score_pairs(
         weights=weights_of(metrics, settings),
         **_facts(chosen, settings),
     )
+    if interrupted:
+        raise ScoringInterrupted(report)
+    return report
+
+
+class ScoringInterrupted(KeyboardInterrupt):
+    """Ctrl-C, with the report of what had been scored before."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
 
 
 def _facts(chosen: Mapping[str, Metric], settings: ScoreSettings) -> dict[str, object]:
@@ -105,7 +126,9 @@ def _facts(chosen: Mapping[str, Metric], settings: ScoreSettings) -> dict[str, o
     }
 
 
-def _score_clip(pair: Pair, starts: Mapping[str, Start], align: Align) -> tuple[dict[str, Statistics], list[Failure]]:
+def _score_clip(
+    pair: Pair, starts: Mapping[str, Start], settings: ScoreSettings
+) -> tuple[dict[str, Statistics], list[Failure]]:
     """Statistics of the metrics that could be computed, and a failure for each that could not, or for the clip.
 
     A second pass over the clip serves the metrics that have to know its length first.
@@ -115,9 +138,9 @@ def _score_clip(pair: Pair, starts: Mapping[str, Start], align: Align) -> tuple[
     late = [name for name in starts if METRICS[name].needs_count]
     try:
         first = {name: start for name, start in starts.items() if name not in late}
-        count = _run_pass(pair, first, align, None, scores, reasons)
+        count = _run_pass(pair, first, settings, None, scores, reasons)
         if late:
-            _run_pass(pair, {name: starts[name] for name in late}, align, count, scores, reasons)
+            _run_pass(pair, {name: starts[name] for name in late}, settings, count, scores, reasons)
     except (InputError, ClipMismatch) as error:
         return {}, [Failure(name=pair.name, reason=str(error))]
     failures = [
@@ -131,7 +154,7 @@ def _score_clip(pair: Pair, starts: Mapping[str, Start], align: Align) -> tuple[
 def _run_pass(
     pair: Pair,
     starts: Mapping[str, Start],
-    align: Align,
+    settings: ScoreSettings,
     count: int | None,
     scores: dict[str, Statistics],
     reasons: dict[str, str],
@@ -156,7 +179,7 @@ def _run_pass(
     if count is not None and not scorers:
         return count
     seen = 0
-    for x, y in paired_frames(pair, align):
+    for x, y in paired_frames(pair, settings.align, settings.untagged):
         seen += 1
         for name in list(scorers):
             attempt(name, lambda name=name, x=x, y=y: scorers[name].add(x, y))
@@ -176,7 +199,7 @@ class ClipMismatch(Exception):
     """A clip and its ground truth differ in size or length, so that no score of theirs would mean anything."""
 
 
-def paired_frames(pair: Pair, align: Align = "none") -> Iterator[Frames]:
+def paired_frames(pair: Pair, align: Align = "none", untagged: Untagged = "auto") -> Iterator[Frames]:
     """Stream the frames of a clip beside those of its ground truth; one pair is in memory at a time.
 
     Yields:
@@ -188,9 +211,9 @@ def paired_frames(pair: Pair, align: Align = "none") -> Iterator[Frames]:
             lengths counted out).
     """
     if pair.gt is None:
-        yield from ((x, None) for x in _frames(pair.pred))
+        yield from ((x, None) for x in _frames(pair.pred, untagged))
         return
-    with closing(_frames(pair.pred)) as preds, closing(_frames(pair.gt)) as gts:
+    with closing(_frames(pair.pred, untagged)) as preds, closing(_frames(pair.gt, untagged)) as gts:
         for index, (x, y) in enumerate(zip_longest(preds, gts)):
             if x is None or y is None:
                 longer = index + 1 + sum(1 for _ in (gts if x is None else preds))
@@ -213,7 +236,7 @@ def aligned(x: Tensor, y: Tensor, align: Align) -> tuple[Tensor, Tensor]:
     return cut(x), cut(y)
 
 
-def _frames(path: Path) -> Iterator[Tensor]:
-    for frame in read_frames(probe(path)):
+def _frames(path: Path, untagged: Untagged) -> Iterator[Tensor]:
+    for frame in read_frames(probe(path, untagged=untagged)):
         pixels = frame.pixels.astype(np.float32) / np.iinfo(frame.pixels.dtype).max
         yield rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w")

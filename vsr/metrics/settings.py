@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vsr.errors import UsageError
+from vsr.video_io.probe import Untagged
 
 Align = Literal["none", "topleft", "center"]
 Convention = Literal["evalcrafter", "strict"]
@@ -34,6 +35,10 @@ class ScoreSettings:
     """Frames that FasterVQA looks at: as its command line or as its evaluation on data sets."""
     seed: int = 0
     """Of the fragments of DOVER and FasterVQA; together with the name of a clip."""
+    allow_short: bool = False
+    """DOVER and FasterVQA take clips of fewer than 32 frames, and see some of them more than once."""
+    untagged: Untagged = "auto"
+    """The YUV matrix of videos that do not state theirs, see `vsr.video_io.probe`."""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a setting out of range."""
@@ -44,7 +49,7 @@ class ScoreSettings:
                 raise UsageError(f"{name} must be 1 or more frames, got {getattr(self, name)}")
         if self.seed < 0:
             raise UsageError(f"seed must be 0 or more, got {self.seed}")
-        choices = {"align": Align, "ewarp": Convention, "flow": FlowName, "sampling": Sampling}
+        choices = {"align": Align, "ewarp": Convention, "flow": FlowName, "sampling": Sampling, "untagged": Untagged}
         for name, choice in choices.items():
             if getattr(self, name) not in get_args(choice):
                 raise UsageError(f"{name} must be one of {', '.join(get_args(choice))}, got {getattr(self, name)}")
