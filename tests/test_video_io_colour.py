@@ -108,6 +108,17 @@ def test_chroma_stays_in_place_in_420(tmp_path):
     assert np.abs(stored_planes(source)[chroma].astype(int) - stored[chroma]).mean() < moved / 10
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("vp9.webm", ["-c:v", "libvpx-vp9", "-lossless", "1"]), ("ffv1.mkv", ["-c:v", "ffv1"])]
+)
+def test_chroma_lies_on_the_left_where_the_decoder_does_not_say(tmp_path, name, codec):
+    """H.264's does; of the same samples come the same colours."""
+    stated = media.raw_video(tmp_path / "stated.mp4", smooth_420(), "yuv420p", "-crf", "0", size="128x96")
+    unstated = media.raw_video(tmp_path / name, smooth_420(), "yuv420p", *codec, size="128x96")
+    assert np.array_equal(stored_planes(stated), stored_planes(unstated))
+    assert np.array_equal(media.pixels_of(stated), media.pixels_of(unstated))
+
+
 def smooth_420() -> np.ndarray:
     """128x96 in 4:2:0, all colours inside RGB, as one row of bytes."""
     noise = np.random.default_rng(0).normal(size=(3, 96, 128))

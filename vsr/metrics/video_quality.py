@@ -36,8 +36,8 @@ def _build_dover(settings: ScoreSettings) -> Start:
 
 def _define_dover(settings: ScoreSettings) -> str:
     return (
-        "{column} in [0, 1]: technical: 32 frames of each third, interval 2, 7x7 fragments of 32; aesthetic: 32 frames as "
-        "224x224 with antialias; overall: sigmoid(0.6104 t + 0.3896 a) of the rescaled outputs; "
+        "{column} in [0, 1]: technical: 32 frames of each third, interval 2, 7x7 fragments of 32; aesthetic: 32 frames "
+        "as 224x224 with antialias; overall: sigmoid(0.6104 t + 0.3896 a) of the rescaled outputs; "
         f"seed {settings.seed}; mean of clips"
     )
 

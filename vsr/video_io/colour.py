@@ -1,8 +1,9 @@
 """Colour of stored frames: what their tags mean, and their conversion to RGB.
 
-swscale does the conversion. It has two habits that are undone here. Deep YUV comes out at 255/256 of the full 16-bit
-scale (limited range) or with its low bits zero (full range), so white would be 65280 instead of 65535. And it takes
-grey frames for full range whatever their tag says.
+swscale does the conversion. It has three habits that are undone here. Deep YUV comes out at 255/256 of the full 16-bit
+scale (limited range) or with its low bits zero (full range), so white would be 65280 instead of 65535. It takes grey
+frames for full range whatever their tag says. And it takes fewer colour samples for centred on their pixels where the
+decoder does not say that they lie on the left, as those of video do: colours would move by half a pixel.
 """
 
 import av
@@ -16,6 +17,11 @@ MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240
 """Code of ITU-T H.273 to the name that swscale knows."""
 SWSCALE_MATRICES = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9, "rgb": 5}
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+
+SITING_UNSTATED = frozenset(
+    ("vp8", "vp9", "av1", "theora", "wmv1", "wmv2", "flv1", "h263", "h263p", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3")
+) | {"prores", "dnxhd", "ffv1", "huffyuv", "ffvhuff", "utvideo"}
+"""Codecs whose decoders do not say where colour samples lie; av1 may, but seldom does outside BT.2020."""
 
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """What swscale does without being told makes a video about a level darker at each conversion to and fro."""
@@ -55,10 +61,11 @@ class RgbConverter:
         self._range = ColorRange.JPEG if info.full_range else ColorRange.MPEG
         self._format = "rgb48le" if info.depth > 8 else "rgb24"
         self._factor, self._offset = _correction(info, is_grey=is_grey(stored))
+        self._sited = _LeftSiting() if siting_is_unstated(info) else lambda frame: frame
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         rgb = self._reformatter.reformat(
-            frame,
+            self._sited(frame),
             format=self._format,
             src_colorspace=self._matrix,
             src_color_range=self._range,
@@ -66,6 +73,40 @@ class RgbConverter:
             interpolation=EXACT,
         )
         return rescale(rgb.to_ndarray(), self._factor, self._offset)
+
+
+class _LeftSiting:
+    """States of frames that their colour samples lie on the left, as in MPEG-2; their pixels stay as they are."""
+
+    def __init__(self) -> None:
+        self._graph: av.filter.Graph | None = None
+        self._size = (0, 0)
+
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        if self._graph is None or self._size != (frame.width, frame.height):
+            self._graph, self._size = self._built_for(frame), (frame.width, frame.height)
+        self._graph.push(frame)
+        return self._graph.pull()
+
+    @staticmethod
+    def _built_for(frame: av.VideoFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base
+        )
+        graph.link_nodes(source, graph.add("setparams", "chroma_location=left"), graph.add("buffersink")).configure()
+        return graph
+
+
+def siting_is_unstated(info: VideoInfo) -> bool:
+    """Colour samples are fewer than pixels, and the decoder does not say where they lie.
+
+    HEVC states that of 4:2:0 only. BT.2020 puts them elsewhere, and its files say so.
+    """
+    stored = av.VideoFormat(info.pixel_format)
+    is_subsampled = not is_rgb(stored) and not is_grey(stored) and stored.chroma_width(16) < 16
+    is_hevc_422 = info.codec == "hevc" and stored.chroma_height(16) == 16
+    return is_subsampled and info.matrix != "bt2020" and (info.codec in SITING_UNSTATED or is_hevc_422)
 
 
 def is_rgb(stored: av.VideoFormat) -> bool:
