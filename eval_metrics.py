@@ -20,6 +20,7 @@ from vsr.metrics import METRICS, ScoreSettings, score
 from vsr.metrics.catalog import check_names, doctor, download_missing, listing
 from vsr.metrics.report import check_writable
 from vsr.metrics.scoring import ScoringInterrupted
+from vsr.progress import printable
 from vsr.video_io import REPORT, find_inputs
 
 UNTAGGED = "matrix of video without colour tags; auto: BT.709 from 720 rows up"
@@ -96,7 +97,7 @@ def _score(args: argparse.Namespace, metrics: list[str], settings: ScoreSettings
         code = report.exit_code
     except ScoringInterrupted as interrupted:
         report = interrupted.report
-    print(report.table())
+    print(printable(report.table()))
     report.write(out)
     if args.csv:
         report.write_csv(args.csv)

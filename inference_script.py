@@ -96,7 +96,7 @@ def _add_format(group: argparse._ArgumentGroup) -> None:
     add("--crf", type=int, help="quality of the encoder, lower is better")
     add("--codec", choices=("libx264", "libx265"), default="libx264")
     add("--fps", type=_rate, help="frame rate instead of the source's; a folder of frames has 16")
-    add("--no_audio", action="store_true", help="leave sound and subtitles out")
+    add("--no_audio", action="store_true", help="leave sound out")
     add("--color_fix", choices=COLOR_FIXES, default="none", help="wavelet: colours from the input")
 
 

@@ -272,6 +272,11 @@ def test_frames_that_a_cut_has_hidden_are_not_given(tmp_path):
     assert np.abs(np.stack(list(opened.frames(0, len(opened)))).astype(int) - expected).mean() < 1
 
 
+def test_decord_does_not_read_what_it_would_move_the_colours_of(tmp_path):
+    path = clip(tmp_path / "clip.webm", "-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p")
+    assert type(open_clip(path)) is PyavClip
+
+
 def test_what_decord_cannot_read_is_read_by_pyav(tmp_path, monkeypatch):
     av1 = clip(tmp_path / "av1.mkv", "-c:v", "libsvtav1", "-svtav1-params", "log=0:preset=12", seconds="0.5")
     assert type(open_clip(av1)) is PyavClip

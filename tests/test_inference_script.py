@@ -190,6 +190,22 @@ def test_two_inputs_of_one_name_are_refused_before_work(tmp_path, restore, caplo
     assert "would both become one.mp4" in caplog.text
 
 
+def test_a_name_that_is_not_utf_8_is_printed_with_escapes(tmp_path, restore, capsys):
+    (tmp_path / "in").mkdir()
+    clip(tmp_path / "plain.mp4", size="32x24").rename(tmp_path / "in" / os.fsdecode(b"caf\xe9.mp4"))
+    assert restore("--dry_run") == 0
+    assert "caf\\udce9.mp4: 32x24" in capsys.readouterr().out
+
+
+def test_files_of_one_name_in_two_folders_are_refused_even_if_one_is_broken(tmp_path, restore, caplog):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    clip(tmp_path / "b" / "one.mp4", size="32x24")
+    (tmp_path / "a" / "one.mp4").write_bytes(b"broken")
+    assert restore("--input_dir", str(tmp_path / "[ab]" / "one.mp4")) == 2
+    assert "have one name" in caplog.text
+
+
 def test_finished_files_are_skipped_and_other_settings_are_refused(tmp_path, restore, caplog, monkeypatch):
     source = clip(tmp_path / "in" / "one.mp4", size="32x24")
     assert restore() == 0

@@ -23,6 +23,22 @@ def test_a_changed_source_or_setting_is_not_finished(tmp_path):
     assert not Report(tmp_path).is_done(source, target, {"model": "x"})
 
 
+def test_a_failed_look_at_a_source_does_not_forget_its_result(tmp_path):
+    source, target = tmp_path / "a.mp4", tmp_path / "out.mp4"
+    source.write_bytes(b"one")
+    target.write_bytes(b"result")
+    report = Report(tmp_path)
+    report.started(source, target, {"model": "x"})
+    report.done(source, {"frames": 1})
+    for _ in range(2):
+        Report(tmp_path).failed("a.mp4", InputError("cannot be opened"))
+    assert Report(tmp_path).is_done(source, target, {"model": "x"})
+    assert not Report(tmp_path).is_done(source, target, {"model": "y"})
+    report.started(source, target, {"model": "y"})
+    report.failed("a.mp4", InputError("bad"))
+    assert not Report(tmp_path).is_done(source, target, {"model": "x"})
+
+
 def test_a_result_whose_run_was_killed_before_its_entry_was_complete_is_its_own(tmp_path):
     source, target = tmp_path / "a.mp4", tmp_path / "out.mp4"
     source.write_bytes(b"one")

@@ -8,7 +8,7 @@ import torch
 
 from tests.tiny import identity_pipeline, numbered_clip, random_pipeline
 from vsr import RestoreSettings, restore_frames
-from vsr.errors import InputError, UsageError
+from vsr.errors import InputError, UsageError, VSRError
 from vsr.fitting import Fitting
 from vsr.frames import output_size, to_frame, to_lq
 from vsr.settings import make_layout
@@ -139,6 +139,13 @@ def test_a_frame_of_another_size_is_named():
     clip = [*numbered_clip(3, 16, 16), *numbered_clip(1, 16, 32)]
     with pytest.raises(InputError, match="frame 3"):
         list(restore_frames(identity_pipeline(), clip))
+
+
+def test_a_result_that_is_not_a_number_is_an_error_not_a_black_frame():
+    pipe = identity_pipeline()
+    pipe.restore = lambda x_lq, *rest: x_lq * torch.nan
+    with pytest.raises(VSRError, match=r"not numbers.*--dtype"):
+        restored(numbered_clip(9, 48, 64), pipe)
 
 
 def test_no_frames_give_no_frames():

@@ -8,6 +8,7 @@ import av
 import pytest
 
 from tests import media
+from vsr.errors import InputError
 from vsr.video_io import OutputOptions, open_writer, probe, read_frames
 
 MILLISECOND = Fraction(1, 1000)
@@ -131,6 +132,31 @@ def test_fps_gives_new_times_and_drops_sound_with_a_note(tmp_path):
     target, notes = media.copy_through(source, tmp_path / "out", fps=Fraction(24000, 1001))
     assert media.times_of(target) == [i * Fraction(1001, 24000) for i in range(25)]
     assert probe(target).audio == () and "dropped" in notes[0]
+
+
+def test_a_clock_that_starts_again_is_refused(tmp_path):
+    """What follows would be squeezed into a moment."""
+    part = media.clip(tmp_path / "part.mpg", seconds="3")
+    joined = tmp_path / "joined.mpg"
+    joined.write_bytes(part.read_bytes() * 2)
+    with pytest.raises(InputError, match="its time stamps start again"):
+        list(read_frames(probe(joined)))
+
+
+def test_fps_of_the_source_keeps_a_variable_rate_where_frames_are_not_counted(tmp_path):
+    """Matroska states a rate only, and sound is copied."""
+    plain = media.clip_with_sound(tmp_path / "plain.mp4", seconds="2")
+    source = tmp_path / "in.mkv"
+    slower = ["-vf", "setpts='PTS+max(0,N-20)*0.04/TB'", "-fps_mode", "passthrough", "-enc_time_base", "1/1000"]
+    media.ffmpeg("-i", plain, *slower, "-c:a", "copy", source)
+    info = probe(source)
+    assert info.frame_count is None and largest_gap(source) > 1.5 / info.rate
+    target, _ = media.copy_through(source, tmp_path / "out", fps=info.rate)
+    assert largest_shift(source, target) <= MILLISECOND
+
+
+def largest_gap(path: Path) -> Fraction:
+    return max(after - before for before, after in pairwise(media.times_of(path)))
 
 
 @pytest.mark.parametrize(

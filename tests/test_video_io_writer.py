@@ -304,6 +304,10 @@ def test_names_as_long_as_the_file_system_allows_work(tmp_path):
     ("settings", "message"),
     [
         ({"pixel_format": "yuv422p"}, "pixel_format must be one of"),
+        ({"pixel_format": "rgb", "codec": "libx265"}, "codec has no effect on lossless"),
+        ({"png": True, "codec": "libx265"}, "codec has no effect on lossless"),
+        ({"png": True, "fps": Fraction(5)}, "no effect on PNG"),
+        ({"png": True, "pixel_format": "yuv444p"}, "no effect on PNG"),
         ({"codec": "h264_nvenc"}, "codec must be one of"),
         ({"crf": 52}, "between 0 and 51"),
         ({"fps": Fraction(0)}, "must be between"),

@@ -75,6 +75,7 @@ def find_jobs(
             not there.
     """
     jobs, prompts = [], prompts or {}
+    _refuse_equal_names(sources)
     for source in sources:
         try:
             info = probe(source, untagged=untagged)
@@ -126,6 +127,17 @@ def refuse_shared_stems(jobs: list[Job]) -> None:
         raise UsageError(
             f"{first.name} and {second.name} have one stem, by which ground truth and comparisons go; rename one"
         )
+
+
+def _refuse_equal_names(sources: list[Path]) -> None:
+    """Before any is opened: the report and the exit code know files by name."""
+    owner: dict[str, Path] = {}
+    for source in sources:
+        first = owner.setdefault(source.name.casefold(), source)
+        if first is not source:
+            raise UsageError(
+                f"{first} and {source} have one name; rename one of them or restore them into different folders"
+            )
 
 
 def _refuse_shared_names(jobs: list[Job]) -> None:

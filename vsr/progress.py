@@ -53,7 +53,12 @@ class Bars:
 
     def table(self, name: str, text: str, facts: Any) -> None:
         """A table, or what it holds."""
-        print(text)
+        print(printable(text))
+
+
+def printable(text: str) -> str:
+    """With escapes for the bytes of file names that are not UTF-8: most terminals refuse them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class JsonLines(Bars):

@@ -42,6 +42,7 @@ class Report:
     def is_done(self, source: Path, target: Path, settings: Entry) -> bool:
         """The same source became ``target`` with the same settings, and the result is still there."""
         entry = self._entries.get(source.name, {})
+        entry = entry.get("earlier", entry)
         expected = {"settings": settings, "output": target.name}
         if any(entry.get(name) != value for name, value in expected.items()) or not target.exists():
             return False
@@ -63,8 +64,11 @@ class Report:
         self._record(source.name, {"status": "done", **facts, **kept})
 
     def failed(self, name: str, error: VSRError) -> None:
-        """Record a source that could not be restored."""
-        self._record(name, {"status": "failed", "error": str(error), "exit_code": error.exit_code})
+        """Record a source that could not be restored; an earlier result of it is not forgotten."""
+        before = self._entries.get(name, {})
+        earlier = before if before.get("status") == "done" else before.get("earlier")
+        kept = {"earlier": earlier} if earlier else {}
+        self._record(name, {"status": "failed", "error": str(error), "exit_code": error.exit_code, **kept})
 
     def _record(self, name: str, entry: Entry) -> None:
         with self._lock():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vsr import blending, frames, windows
 from vsr.color_fix import wavelet_color_fix
+from vsr.errors import VSRError
 from vsr.plans import Plan
 from vsr.settings import Layout, RestoreSettings, make_layout
 
@@ -79,12 +80,22 @@ def _restore(
     for tile, (place, weights) in enumerate(_tiles(layout)):
         generator, odd = _generator(*key, tile), sum(divmod(tile, len(layout.cols))) % 2 == 1
         restored = pipe.restore(x_lq[place], prompt_embedding, settings.timestep, generator, settings.noise_step, odd)
-        x_sr[place].addcmul_(restored.cpu().float(), weights)
+        x_sr[place].addcmul_(_finite(restored.cpu().float()), weights)
         if on_tile:
             on_tile(tile + 1, len(layout.rows) * len(layout.cols))
     if settings.color_fix == "wavelet":
         x_sr = wavelet_color_fix(x_sr, x_lq * 0.5 + 0.5)
     return x_sr[0, :, :, : layout.size[0], : layout.size[1]].transpose(0, 1)
+
+
+def _finite(restored: Tensor) -> Tensor:
+    """The same, or an error: what is not a number would be written as black."""
+    if not restored.isfinite().all():
+        raise VSRError(
+            "the model's result has values that are not numbers: it overflows in this precision, or its weights are "
+            "damaged; try --dtype bfloat16 or --dtype float32"
+        )
+    return restored
 
 
 def _tiles(layout: Layout) -> Iterator[tuple[tuple, Tensor]]:

@@ -17,7 +17,7 @@ from av.container import InputContainer
 from finetune.data.sources import Source
 from vsr.errors import InputError
 from vsr.video_io import VideoInfo, probe, read_frames
-from vsr.video_io.colour import RgbConverter
+from vsr.video_io.colour import RgbConverter, siting_is_unstated
 from vsr.video_io.images import read_image
 from vsr.video_io.media import open_media
 
@@ -40,7 +40,7 @@ def open_clip(path: Path) -> Clip:
     if not path.is_file():
         raise InputError(f"{path}: no such file; let finetune.scripts.prepare_dataset write the list anew")
     exact = PyavClip(path)  # refuses what inference refuses, and knows frames that a cut has left in a file but hidden
-    fast = open_with_decord(path)
+    fast = None if exact.siting_is_unstated else open_with_decord(path)  # it would move colours by half a pixel
     return fast if fast is not None and len(fast) == len(exact) else exact
 
 
@@ -125,6 +125,11 @@ class PyavClip:
 
     def __len__(self) -> int:
         return len(self._times)
+
+    @property
+    def siting_is_unstated(self) -> bool:
+        """See `vsr.video_io.colour.siting_is_unstated`."""
+        return siting_is_unstated(self._info)
 
     def frames(self, start: int, count: int) -> Iterator[np.ndarray]:
         wanted = self._times[start : start + count]

@@ -63,6 +63,10 @@ class OutputOptions:
             raise UsageError(f"fps must be between {SLOWEST} and {FASTEST} frames per second, got {self.fps}")
         if self.crf is not None and (self.png or self.pixel_format == "rgb"):
             raise UsageError("crf has no effect on lossless output (rgb, png); leave one of them out")
+        if self.codec != CODECS[0] and (self.png or self.pixel_format == "rgb"):
+            raise UsageError("codec has no effect on lossless output (rgb, png); leave one of them out")
+        if self.png and (self.fps is not None or self.pixel_format != PIXEL_FORMATS[0]):
+            raise UsageError("fps and pixel_format have no effect on PNG files; leave them out")
 
 
 @dataclass(frozen=True, kw_only=True)

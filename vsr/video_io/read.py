@@ -53,7 +53,7 @@ def _read_images(info: VideoInfo) -> Iterator[Frame]:
 
 def _read_video(info: VideoInfo, *, strict: bool) -> Iterator[Frame]:
     convert = RgbConverter(info)
-    timeline = Timeline(info)
+    timeline = Timeline(info, strict=strict)
     with open_media(info.path) as container:
         for frame in _decoded(info, container, strict=strict):
             _check_frame(info, frame)

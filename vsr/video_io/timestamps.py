@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 
 from vsr.video_io.info import VideoInfo
+from vsr.video_io.refusals import refuse_damaged
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +23,14 @@ class Timeline:
 
     Containers without presentation times (AVI, raw streams) make FFmpeg guess them. As in the ffmpeg program, the
     decoding times are used instead as soon as the guesses have run backwards more often than those.
+
+    Args:
+        strict: refuse a clock that starts again; else what follows is squeezed behind the last frame.
     """
 
-    def __init__(self, info: VideoInfo) -> None:
-        self._name = info.path
+    def __init__(self, info: VideoInfo, *, strict: bool = True) -> None:
+        self._name, self._strict = info.path, strict
+        self._second = round(1 / info.time_base)
         self._origin = round(info.origin / info.time_base)
         self._step = max(1, round(1 / (info.rate * info.time_base)))
         self._shown, self._decoded = _Order(), _Order()
@@ -46,6 +51,8 @@ class Timeline:
         time = stamp - self._origin
         if self._last is None or time > self._last:
             return time
+        if self._strict and self._last - time > self._second:
+            raise refuse_damaged(self._name, "its time stamps start again, as in files that were joined")
         if not self._warned:
             log.warning("%s: time stamps run backwards at %d; such frames are moved behind the last", self._name, stamp)
             self._warned = True
@@ -74,6 +81,8 @@ class OutputClock:
 
     def __init__(self, info: VideoInfo, fps: Fraction | None) -> None:
         self._source_base, self._fps = info.time_base, fps and _simple(fps)
+        if info.kind == "video" and info.frame_count is None and fps == info.rate:
+            self._fps = None  # nobody has counted whether the rate varies
         if self._fps is None and info.kind != "video":
             self._fps = info.rate
         self.rate = self._fps or info.rate
