@@ -191,7 +191,7 @@ def test_two_inputs_of_one_name_are_refused_before_work(tmp_path, restore, caplo
 
 
 def test_a_name_that_is_not_utf_8_is_printed_with_escapes(tmp_path, restore, capsys):
-    (tmp_path / "in").mkdir()
+    (tmp_path / "in").mkdir(exist_ok=True)
     clip(tmp_path / "plain.mp4", size="32x24").rename(tmp_path / "in" / os.fsdecode(b"caf\xe9.mp4"))
     assert restore("--dry_run") == 0
     assert "caf\\udce9.mp4: 32x24" in capsys.readouterr().out
