@@ -4,7 +4,8 @@
 # Stored as the authors do for scores, without loss but for rounding (YUV 4:4:4, CRF 0). SPMCS has 31 frames (--allow_short).
 #   bash inference.sh [set ...]        default: all that are in datasets/test
 # Metrics need weights: `python eval_metrics.py --doctor` says which and where. Without: SCORED=psnr,ssim NO_REFERENCE= .
-# Environment: MODEL (pretrained_models/DOVE), OUTPUT (results/DOVE), PYTHON (python); further flags of inference_script.py: FLAGS.
+# Environment: MODEL (pretrained_models/DOVE), OUTPUT (results/DOVE), PYTHON (python), STORED (--save_format yuv444p --crf 0);
+#              further flags of inference_script.py: FLAGS.
 set -euo pipefail
 cd "$(dirname "$0")"
 MODEL="${MODEL:-pretrained_models/DOVE}" OUTPUT="${OUTPUT:-results/DOVE}" PYTHON="${PYTHON:-python}"
@@ -20,6 +21,7 @@ MVSR4x      1      scored
 VideoLQ     1      no-reference
 "
 SCORED="${SCORED-psnr,ssim,lpips,dists,clipiqa,fastervqa,dover,ewarp}"
+STORED="${STORED:---save_format yuv444p --crf 0}"
 NO_REFERENCE="${NO_REFERENCE-clipiqa,fastervqa,dover,ewarp}"
 
 for wanted in "$@"; do
@@ -41,9 +43,9 @@ while read -r name scale kind; do
         echo "$found" >&2
         exit 5
     fi
-    # shellcheck disable=SC2086  # FLAGS is a list of words
+    # shellcheck disable=SC2086  # both are lists of words
     "$PYTHON" inference_script.py --input_dir "$input" --model_path "$MODEL" --output_path "$OUTPUT/$name" \
-        --upscale "$scale" --save_format yuv444p --crf 0 ${FLAGS:-} </dev/null || status=$?
+        --upscale "$scale" $STORED ${FLAGS:-} </dev/null || status=$?
     if [[ -n "$metrics" ]]; then
         "$PYTHON" eval_metrics.py ${reference[@]+"${reference[@]}"} --pred "$OUTPUT/$name" --metrics "$metrics" \
             --allow_short </dev/null || status=$?

@@ -69,7 +69,7 @@ class TrainConfig:
     log_every: int = 10
     """Steps between log entries."""
     checkpoint_every: int = 100
-    """Steps between checkpoints; one more is written at the end."""
+    """Steps between checkpoints; one more is written before each validation and at the end."""
     keep_checkpoints: int = 3
     """Older ones are deleted, after a new one is complete."""
     tracker: Literal["none", "tensorboard", "wandb"] = "none"

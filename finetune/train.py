@@ -3,8 +3,9 @@
     bash finetune/train_ddp_one_s1.sh                                     the recipe of stage 1, on all GPUs
     python -m finetune.train configs/toy_s1.yaml train.steps=5            one process
 
-A recipe is one YAML file; further arguments override fields of it. Exit codes: 0 done; 2 wrong recipe; 3 data cannot be
-read; 4 out of memory; 5 the model to start from is missing; 130 stopped by a signal, with a checkpoint, or by Ctrl-C.
+A recipe is one YAML file; further arguments override fields of it. Exit codes: 0 done; 1 nothing is learned any more;
+2 wrong recipe; 3 data cannot be read; 4 out of memory; 5 the model to start from is missing; 130 stopped by a signal,
+with a checkpoint, or by Ctrl-C.
 """
 
 import argparse
