@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from finetune.curation.manifest import Shard
 from finetune.curation.motion import Box, motion_map, moving_area, moving_mask, padded, pair_indices
 from finetune.curation.pipeline import Pipeline
 from finetune.curation.quality import even_frames
+from finetune.curation.report import MEASURED, _histograms
 from finetune.curation.rows import with_clip_id
 from finetune.curation.scenes import scene_spans
 from finetune.curation.selection import joint_quantile, select, thresholds_of
@@ -250,3 +253,10 @@ def test_the_id_of_a_clip_follows_from_its_source_frames_and_box():
     assert len(names) == 3
     changed = {**row, "clip_id": "before", "status": "rejected", "fastervqa": 0.5}
     assert with_clip_id(changed)["clip_id"] == with_clip_id(row)["clip_id"]
+
+
+def test_a_score_that_is_no_number_does_not_end_the_report(tmp_path):
+    columns = {column: [0.1, float("nan"), None, 0.5] for column in MEASURED}
+    pq.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    texts = list(_histograms(tmp_path / "manifest.parquet"))
+    assert len(texts) == len(MEASURED) and all("(2 clips)" in text for text in texts)

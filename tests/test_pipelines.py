@@ -101,6 +101,12 @@ def test_only_models_that_say_so_see_odd_tiles_mirrored():
     assert torch.equal(mirroring.restore(x, odd=True), plain.restore(x.flip(-1)).flip(-1))
 
 
+def test_each_layout_has_the_noise_schedule_of_its_family():
+    """abar(399): CogVideoX of 2 B parameters shifts its signal-to-noise ratio, those of 5 B do not."""
+    abar = {layout: random_pipeline(layout).scheduler.alphas_cumprod[399].item() for layout in LAYOUTS}
+    assert abar == pytest.approx({"1.0-2b": 0.178615, "1.0-5b": 0.6273309**2, "1.5-5b": 0.6273309**2}, abs=1e-5)
+
+
 def test_the_three_steps_carry_gradients():
     pipe = random_pipeline()
     pipe.decode(pipe.denoise(pipe.encode(x_lq(frames=1)))).mean().backward()

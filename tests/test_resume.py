@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 
 from finetune import checkpoint, train
 from finetune.recipe import load_recipe
@@ -151,6 +153,14 @@ def test_a_checkpoint_becomes_a_model_when_its_base_has_moved(run, tmp_path, cap
     weights = "transformer/diffusion_pytorch_model.safetensors"
     assert (run / "ckpt-3-sft" / weights).read_bytes() == (run / "model" / weights).read_bytes()
     assert prepare_sft_ckpt.main(["--checkpoint_dir=checkpoint-3", flag]) == 2  # it is there already
+
+
+def test_a_conversion_does_not_round_what_did_not_learn(flags, tmp_path):
+    assert train.main([*flags, "train.steps=1", "train.precision=bf16"]) == 0
+    assert prepare_sft_ckpt.main([f"--checkpoint_dir={tmp_path / 'run' / 'checkpoint-1'}", "--dtype=fp32"]) == 0
+    weights = "vae/diffusion_pytorch_model.safetensors"
+    base, converted = (load_file(folder / weights) for folder in (tmp_path / "base", tmp_path / "run" / "ckpt-1-sft"))
+    assert all(torch.equal(base[name], converted[name]) for name in base.keys() | converted.keys())
 
 
 def test_an_export_finds_a_base_that_is_relative_to_the_repository(flags, tmp_path, monkeypatch):

@@ -294,6 +294,18 @@ def test_old_checkpoints_go_and_a_fresh_start_does_not_overwrite(flags, tmp_path
         checkpoint.find_checkpoint(tmp_path / "run", None)
 
 
+def test_a_checkpoint_that_is_being_deleted_does_not_count(tmp_path, monkeypatch):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    accelerator = Accelerator(cpu=True)
+    checkpoint.save_checkpoint(accelerator, tmp_path, 1, {}, keep=1)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda path, **options: options or killed(path))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save_checkpoint(accelerator, tmp_path, 2, {}, keep=1)
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["checkpoint-2"]
+
+
 def test_latest_starts_afresh_where_there_is_nothing_and_a_missing_path_is_an_error(tmp_path):
     assert checkpoint.find_checkpoint(tmp_path, "latest") is None
     with pytest.raises(UsageError, match="not a checkpoint"):
