@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Restore and score the usual test sets, each against its own ground truth if it has one.
 # Then: python -m vsr.metrics.table results/DOVE
-# Stored as the authors do for scores, without loss but for rounding (YUV 4:4:4, CRF 0). SPMCS has 31 frames (--allow_short).
 #   bash inference.sh [set ...]        default: all that are in datasets/test
+# Results are stored as the authors do for scores (YUV 4:4:4, CRF 0). SPMCS has 31 frames: hence --allow_short.
 # Metrics need weights: `python eval_metrics.py --doctor` says which and where. Without: SCORED=psnr,ssim NO_REFERENCE= .
 # Environment: MODEL (pretrained_models/DOVE), OUTPUT (results/DOVE), PYTHON (python), STORED (--save_format yuv444p --crf 0);
 #              further flags of inference_script.py: FLAGS.
@@ -25,7 +25,10 @@ STORED="${STORED:---save_format yuv444p --crf 0}"
 NO_REFERENCE="${NO_REFERENCE-clipiqa,fastervqa,dover,ewarp}"
 
 for wanted in "$@"; do
-    grep -q "^$wanted " <<<"$TABLE" || { echo "error: no set $wanted; known: $(awk '{print $1}' <<<"$TABLE" | xargs)" >&2; exit 2; }
+    if ! grep -q "^$wanted " <<<"$TABLE"; then
+        echo "error: no set $wanted; known: $(awk '{print $1}' <<<"$TABLE" | xargs)" >&2
+        exit 2
+    fi
 done
 
 status=0

@@ -17,7 +17,8 @@ from torch.testing import assert_close
 import eval_metrics
 import inference_script
 from tests.media import clip, clip_with_sound, pixels_of, times_of, variable_rate
-from tests.test_pipelines import add_text_encoder, fake_hub, lora_file, publish_as_cogvideox
+from tests.test_loading import add_text_encoder, fake_hub, publish_as_cogvideox
+from tests.test_pipelines import lora_file
 from tests.tiny import identity_pipeline, random_pipeline
 from vsr import batch, jobs, prompts, restore_video
 from vsr.errors import InputError, UsageError

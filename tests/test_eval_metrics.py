@@ -1,12 +1,9 @@
-"""Scoring of folders: values, every kind of failure named, exit codes, the stored report."""
+"""Scoring of folders: values, every kind of failure named, exit codes."""
 
-import json
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ import torch
 
 import eval_metrics
 from tests import media
+from tests.scoring import expected, frame_metric, make_clip, run, two_clips, with_noise, write_frame_folder, write_video
 from vsr.errors import InputError, UsageError
 from vsr.metrics import METRICS, ScoreSettings, score, scoring
 from vsr.metrics.image import psnr, ssim
@@ -22,67 +20,9 @@ from vsr.metrics.metric import Metric, PerFrame
 ROOT = Path(eval_metrics.__file__).parent
 
 
-def make_clip(frames: int = 3, height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
-    """(F, H, W, 3) uint8: a smooth random picture that drifts."""
-    coarse = np.random.default_rng(seed).integers(40, 215, (6, 8, 3), dtype=np.uint8)
-    picture = cv2.resize(coarse, (width, height + frames), interpolation=cv2.INTER_CUBIC)
-    return np.stack([picture[index : index + height] for index in range(frames)])
-
-
-def with_noise(clip: np.ndarray, sigma: float) -> np.ndarray:
-    noise = np.random.default_rng(1).normal(0, sigma, clip.shape)
-    return (clip + noise).round().clip(0, 255).astype(np.uint8)
-
-
-def write_video(path: Path, clip: np.ndarray) -> Path:
-    """Exact RGB frames: FFV1 keeps them as they are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=Fraction(24))
-        stream.height, stream.width, stream.pix_fmt = clip.shape[1], clip.shape[2], "bgr0"
-        for pixels in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-def write_frame_folder(path: Path, clip: np.ndarray) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    for index, pixels in enumerate(clip):
-        cv2.imwrite(str(path / f"{index:04d}.png"), pixels[..., ::-1])
-    return path
-
-
-def expected(metric, pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
-    x, y = (torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 255 for clip in (pred, gt))
-    return metric(x, y).numpy()
-
-
-def frame_metric(name: str, function) -> Metric:
-    """A metric of pairs of frames, for the catalog."""
-    return Metric(
-        build=lambda settings: lambda clip: PerFrame(function, name, settings, needs_gt=True),
-        columns=(name,),
-        define=lambda settings: "",
-        needs_gt=True,
-    )
-
-
 @pytest.fixture
 def folders(tmp_path) -> tuple[Path, Path]:
-    """Two clips, a video and a folder of frames, each with its ground truth in the other form."""
-    for seed, name in enumerate(("ant", "bee")):
-        clip = make_clip(seed=seed)
-        write_video(tmp_path / "pred" / f"{name}.mkv", with_noise(clip, 2 + 8 * seed))
-        write_frame_folder(tmp_path / "gt" / name, clip)
-    return tmp_path / "pred", tmp_path / "gt"
-
-
-def run(pred: Path, gt: Path, *more: str) -> tuple[int, dict]:
-    """Exit code and stored report."""
-    out = pred.parent / "report.json"
-    code = eval_metrics.main(["--pred", str(pred), "--gt", str(gt), "--out", str(out), *more])
-    return code, json.loads(out.read_text())
+    return two_clips(tmp_path)
 
 
 def test_scores_are_the_mean_of_frames_and_the_average_is_the_mean_of_clips(folders):
@@ -101,23 +41,6 @@ def test_scores_are_the_mean_of_frames_and_the_average_is_the_mean_of_clips(fold
         average = report["average"][name]
         assert average["mean"] == pytest.approx(np.mean([values.mean() for values in per_clip]), abs=1e-6)
         assert (average["scored"], average["expected"]) == (2, 2)
-
-
-def test_report_names_versions_definitions_and_settings(folders):
-    _, report = run(*folders, "--metrics", "psnr", "--crop", "2", "--test_y_channel", "--every", "2")
-    assert set(report["definitions"]) == {"psnr"}
-    for part in ("mse + 1e-8", "BT.601", "crop 2", "mean of frames"):
-        assert part in report["definitions"]["psnr"]
-    assert report["settings"].items() >= {"metrics": ["psnr"], "crop": 2, "test_y_channel": True, "every": 2}.items()
-    assert set(report["versions"]) == {"one-step-vsr", "python", "torch", "numpy", "cv2", "av"}
-    assert report["versions"]["torch"] == torch.__version__
-    assert report["videos"]["ant"]["psnr"]["count"] == 2  # frames 0 and 2 of three
-    clip, noisy = make_clip(), with_noise(make_clip(), 2)
-    assert report["videos"]["ant"]["psnr"]["mean"] == pytest.approx(
-        psnr(*(torch.from_numpy(x[::2]).permute(0, 3, 1, 2) / 255 for x in (noisy, clip)), crop=2, test_y_channel=True)
-        .mean()
-        .item()
-    )
 
 
 def test_each_kind_of_failure_is_named_and_nothing_is_averaged_away(folders, capsys):
@@ -193,32 +116,6 @@ def test_a_value_that_is_no_number_is_a_failure(folders, monkeypatch):
     assert report.averages["psnr"].scored == 2
 
 
-def test_after_an_interruption_the_report_has_what_was_scored(folders, monkeypatch):
-    def interrupted(x, y):
-        interrupted.calls += 1
-        if interrupted.calls > 3:  # a clip has three frames
-            raise KeyboardInterrupt
-        return x.mean(dim=(1, 2, 3))
-
-    interrupted.calls = 0
-    monkeypatch.setitem(METRICS, "slow", frame_metric("slow", interrupted))
-    code, report = run(*folders, "--metrics", "psnr,slow")
-    assert code == 130
-    assert list(report["videos"]) == ["ant"]
-    assert [(failure["name"], failure["reason"]) for failure in report["failures"]] == [
-        ("bee", "not scored: interrupted")
-    ]
-
-
-def test_a_report_that_cannot_be_written_is_told_before_scoring(folders, monkeypatch, capsys):
-    monkeypatch.setattr(eval_metrics, "score", None)
-    (folders[0].parent / "file").write_text("")
-    for flag in ("--out", "--csv"):
-        wrong = ["--pred", str(folders[0]), "--gt", str(folders[1]), flag, str(folders[0].parent / "file" / "x.json")]
-        assert eval_metrics.main(wrong) == 2
-        assert "cannot write the report" in capsys.readouterr().err
-
-
 def test_the_matrix_of_untagged_video_can_be_stated(tmp_path):
     clip = make_clip(height=720, width=64)
     write_frame_folder(tmp_path / "gt" / "a", clip)
@@ -283,34 +180,6 @@ def test_depths_may_differ(tmp_path):
         cv2.imwrite(str(tmp_path / side / "photo.png"), pixels[..., ::-1])
     report = score(tmp_path / "pred" / "photo.png", tmp_path / "gt" / "photo.png")
     assert report.clips["photo"]["psnr"].mean == pytest.approx(80)
-
-
-def test_the_report_lands_beside_the_predictions_and_is_no_clip_of_the_next_run(folders):
-    pred, gt = folders
-    for _ in range(2):
-        assert eval_metrics.main(["--pred", str(pred), "--gt", str(gt)]) == 0
-    assert json.loads((pred / "metrics.json").read_text())["failures"] == []
-    assert not list(pred.glob(".*partial*"))
-
-
-def test_the_report_of_a_folder_of_frames_lands_beside_it(tmp_path):
-    pred, gt = (write_frame_folder(tmp_path / name / "walk", make_clip()) for name in ("pred", "gt"))
-    assert eval_metrics.main(["--pred", str(pred), "--gt", str(gt)]) == 0
-    assert (tmp_path / "pred" / "metrics.json").is_file()
-    assert not (pred / "metrics.json").exists()
-
-
-def test_a_failed_write_leaves_the_old_report(folders, monkeypatch, capsys):
-    pred, gt = folders
-    (pred / "metrics.json").write_text("old")
-
-    def full_disk(self: Path, *_args, **_kwargs) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full_disk)
-    assert eval_metrics.main(["--pred", str(pred), "--gt", str(gt)]) == UsageError.exit_code
-    assert "No space left" in capsys.readouterr().err
-    assert (pred / "metrics.json").read_text() == "old"
 
 
 @pytest.mark.parametrize(
@@ -393,18 +262,6 @@ def test_batch_mode_and_every_frame_by_itself_score_the_same(tmp_path):
     one, many = (run(pred, tmp_path / "gt", *flags)[1]["videos"]["ant"] for flags in ([], ["--batch_mode"]))
     for metric in ("psnr", "ssim"):
         assert many[metric] == pytest.approx(one[metric], abs=1e-9)
-
-
-def test_the_table_is_written_as_csv(folders, tmp_path):
-    write_video(folders[0] / "extra.mkv", make_clip())
-    code, report = run(*folders, "--csv", str(tmp_path / "table.csv"))
-    lines = [line.split(",") for line in (tmp_path / "table.csv").read_text().splitlines()]
-    assert code == 7
-    assert lines[0] == ["clip", "psnr", "ssim"]
-    assert [line[0] for line in lines[1:]] == ["ant", "bee", "extra", "average", "scored"]
-    assert lines[3][1:] == ["", ""]
-    assert float(lines[4][1]) == report["average"]["psnr"]["mean"]
-    assert lines[5] == ["scored", "2 of 3", "2 of 3"]
 
 
 def test_the_list_names_every_metric(capsys):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.test_eval_metrics import write_video
+from tests.scoring import write_video
 from vsr.metrics import ScoreSettings, score
 from vsr.metrics.ewarp import WarpingError, at_metric_size, visible, warp, warping_error
 from vsr.metrics.flow import dis_flow

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import eval_metrics
-from tests.test_eval_metrics import make_clip, run, with_noise, write_video
+from tests.scoring import make_clip, run, with_noise, write_video
 from vsr.errors import ModelError, UsageError
 from vsr.metrics import METRICS, ScoreSettings, check_metrics, learned, score
 from vsr.metrics.weights import CLIP_RN50, DOVER, VIT_B8, HubWeight, complaint, pyiqa_file

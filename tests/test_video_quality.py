@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.test_eval_metrics import write_video
+from tests.scoring import write_video
 from vsr.errors import ModelError
 from vsr.metrics import ScoreSettings, score
 from vsr.metrics.dover import Dover, DoverScorer, fused

@@ -8,7 +8,7 @@ import torch
 from finetune.scripts.random_model import random_pipeline
 from vsr.windows import Grid
 
-__all__ = ["batch", "identity_pipeline", "numbered_clip", "random_pipeline"]
+__all__ = ["batch", "identity_pipeline", "numbered_clip", "random_pipeline", "x_lq"]
 
 
 class IdentityPipeline:
@@ -50,3 +50,8 @@ def batch(num_frames: int = 9, kind: str = "video") -> dict:
     generator = torch.Generator().manual_seed(0)
     x_lq, x_gt = (torch.rand(1, 3, num_frames, 32, 32, generator=generator) * 2 - 1 for _ in range(2))
     return {"x_lq": x_lq, "x_gt": x_gt, "kind": kind, "number": torch.tensor([0])}
+
+
+def x_lq(frames=9, height=32, width=48, seed=0):
+    """Random frames in [-1, 1]."""
+    return torch.rand(1, 3, frames, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1

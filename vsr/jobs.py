@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vsr.errors import SOME_FAILED, InputError, UsageError, VSRError
 from vsr.metrics import stem_of
@@ -13,6 +13,8 @@ from vsr.settings import Layout
 from vsr.video_io import OutputOptions, VideoInfo, output_path, probe
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +133,10 @@ def refuse_shared_stems(jobs: list[Job]) -> None:
 
 def _refuse_equal_names(sources: list[Path]) -> None:
     """Before any is opened: the report and the exit code know files by name."""
-    owner: dict[str, Path] = {}
-    for source in sources:
-        first = owner.setdefault(source.name.casefold(), source)
-        if first is not source:
-            raise UsageError(
-                f"{first} and {source} have one name; rename one of them or restore them into different folders"
-            )
+    for first, second in _twins(sources, lambda source: source.name):
+        raise UsageError(
+            f"{first} and {second} have one name; rename one of them or restore them into different folders"
+        )
 
 
 def _refuse_shared_names(jobs: list[Job]) -> None:
@@ -148,12 +147,12 @@ def _refuse_shared_names(jobs: list[Job]) -> None:
         )
 
 
-def _twins(jobs: list[Job], key: Callable[[Job], str]) -> Iterator[tuple[Job, Job]]:
-    owner: dict[str, Job] = {}
-    for job in jobs:
-        first = owner.setdefault(key(job).casefold(), job)  # some file systems do not tell A from a
-        if first is not job:
-            yield first, job
+def _twins(items: list[T], key: Callable[[T], str]) -> Iterator[tuple[T, T]]:
+    owner: dict[str, T] = {}
+    for item in items:
+        first = owner.setdefault(key(item).casefold(), item)  # some file systems do not tell A from a
+        if first is not item:
+            yield first, item
 
 
 def drop_finished(

@@ -69,6 +69,8 @@ class DataConfig:
                 raise UsageError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         for name in ("height", "width"):
             self._check_side(name, getattr(self, name))
+        if self.latent_seed is not None and self.latent_cache is None:
+            raise UsageError("latent_seed: orders what latent_cache holds; set latent_cache, or leave it out")
         if self.latent_crop is not None:
             self._check_latent_crop(self.latent_crop)
 

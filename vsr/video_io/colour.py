@@ -80,11 +80,9 @@ class _LeftSiting:
 
     def __init__(self) -> None:
         self._graph: av.filter.Graph | None = None
-        self._size = (0, 0)
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        if self._graph is None or self._size != (frame.width, frame.height):
-            self._graph, self._size = self._built_for(frame), (frame.width, frame.height)
+        self._graph = self._graph or self._built_for(frame)  # all frames of a clip have one size
         self._graph.push(frame)
         return self._graph.pull()
 
