@@ -85,6 +85,7 @@ method, trainer = train_it(folder)
 state = {f"{role}.{k}": v for role, n in method.networks.items() for k, v in n.module.state_dict().items()}
 if trainer._accelerator.is_main_process:
     save_file(state, folder / "weights.safetensors")
+trainer._accelerator.end_training()  # a process that ends inside its group is now and then aborted by gloo's threads
 """
 
 
