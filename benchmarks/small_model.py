@@ -4,14 +4,17 @@
 
 Makes the clips where they are missing (`finetune.scripts.make_held_out`), restores both sets of them in float32, and
 prints a table of each in Markdown, bicubic interpolation first, the restored clip second: PSNR in dB and SSIM, frame by
-frame; the mean absolute error of adjacent-frame differences in levels of 255; and how far the restored clip's mean red,
-green and blue lie from those of ground truth, in levels. Pictures to look at: CLIPS/restored-SET/compare.
+frame; the mean absolute error of adjacent-frame differences in levels of 255; how much more grain the noisiest frame
+of a clip has than its median one, in levels, and in brackets that of ground truth; and how far the restored clip's mean
+red, green and blue lie from those of ground truth, in levels. Pictures to look at: CLIPS/restored-SET/compare.
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 import inference_script
@@ -23,7 +26,9 @@ from vsr.video_io import find_inputs, probe
 
 SETS = ("realbasicvsr", "mild")
 DIGITS = {"psnr": 2, "ssim": 4, "frame_difference": 2}
-TITLE = "| clip | PSNR, dB | SSIM | frame difference | shift of red, green, blue |\n|---|---|---|---|---|"
+TITLE = "| clip | PSNR, dB | SSIM | frame difference | uneven grain | shift of red, green, blue |\n" + 6 * "|---" + "|"
+GRAIN_SIGMA = 1.5
+"""Pixels: what is finer than this Gaussian counts as grain."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,19 +58,40 @@ def table(low: Path, restored: Path, high: Path) -> str:
 
 
 def scores_of(low: Path, restored: Path, high: Path) -> dict[str, np.ndarray]:
-    """Bicubic and restored for each of `DIGITS`; "shift": of the three channels. Writes the pictures, too."""
+    """Bicubic and restored for each of `DIGITS`; "grain": of bicubic, restored and ground truth; "shift": of the three
+    channels. Writes the pictures, too."""
     scores = compare(probe(low), restored, high, low.stem)
-    colours = [
-        np.mean([frame.mean(axis=(0, 1)) for frame in pixels_of(probe(path))], axis=0) for path in (restored, high)
-    ]
+    small, result, truth = (np.stack(list(pixels_of(probe(path)))) for path in (low, restored, high))
+    bicubic = [cv2.resize(frame, result.shape[2:0:-1], interpolation=cv2.INTER_CUBIC) for frame in small]
     pairs = {key: np.array([scores[kind][key] for kind in ("bicubic", "restored")]) for key in DIGITS}
-    return {**pairs, "shift": colours[0] - colours[1]}
+    grain = np.array([uneven_grain(frames) for frames in (bicubic, result, truth)])
+    return {**pairs, "grain": grain, "shift": result.mean(axis=(0, 1, 2)) - truth.mean(axis=(0, 1, 2))}
+
+
+def uneven_grain(frames: Iterable[np.ndarray]) -> float:
+    """Grain that one frame has and the others lack, which is seen as flicker.
+
+    A frame's grain is the standard deviation of what is finer than `GRAIN_SIGMA`, estimated from the median of the
+    absolute values (times 1.4826, as for a normal distribution): that of flat areas, edges hardly count.
+
+    Args:
+        frames: (H, W, 3) uint8 each, of one clip without cuts.
+
+    Returns:
+        sqrt(largest^2 - median^2) of the frames' grain, in levels.
+    """
+    grain = []
+    for frame in frames:
+        pixels = frame.astype(np.float32)
+        grain.append(1.4826 * np.median(np.abs(pixels - cv2.GaussianBlur(pixels, (0, 0), GRAIN_SIGMA))))
+    return float(np.sqrt(max(grain) ** 2 - np.median(grain) ** 2))
 
 
 def _line(name: str, row: dict[str, np.ndarray]) -> str:
     cells = [" -> ".join(f"{value:.{digits}f}" for value in row[key]) for key, digits in DIGITS.items()]
+    grain = "{:.2f} -> {:.2f} ({:.2f})".format(*row["grain"])
     shift = ", ".join(f"{value:+.1f}" for value in row["shift"])
-    return f"| {name} | {' | '.join(cells)} | {shift} |"
+    return f"| {name} | {' | '.join(cells)} | {grain} | {shift} |"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
-from benchmarks import plan_table, restore, shares, vae
+from benchmarks import plan_table, restore, shares, small_model, vae
 from benchmarks.stopwatch import STAGES
 
 
@@ -57,3 +58,13 @@ def test_the_table_in_the_readme_is_what_its_command_prints():
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     (row,) = [line for line in readme.splitlines() if line.startswith("| 80 GB |")]
     assert row.split(" | ")[1] == plan_table.cell(80, plan_table.SIZES["480p"])
+
+
+def test_uneven_grain_is_the_noise_that_one_frame_has_and_the_others_lack():
+    noise = np.random.default_rng(0).normal(0, 1, (9, 64, 256, 3))
+    noise[4] *= 2
+    clip = np.round(128 + 5 * noise).astype(np.uint8)
+    clip[:, :, 32] = 255  # an edge
+    passed = 0.945  # of white noise: sqrt(1 - 2 / (2 pi sigma^2) + 1 / (4 pi sigma^2)), sigma 1.5
+    assert small_model.uneven_grain(clip) == pytest.approx(passed * np.sqrt(10**2 - 5**2), rel=0.05)
+    assert small_model.uneven_grain(clip[4:5]) == 0
