@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from tests import media
 from vsr.errors import InputError
@@ -108,6 +109,23 @@ def test_16_bit_grey_and_transparent_images_are_read(tmp_path):
     assert media.pixels_of(tmp_path / "grey.png").shape == (1, 8, 8, 3)
     assert probe(tmp_path / "clear.png").warnings == ("the alpha channel is dropped",)
     assert media.pixels_of(tmp_path / "clear.png").shape == (1, 8, 8, 3)
+
+
+@pytest.mark.parametrize("extension", [".png", ".tiff", ".webp"])
+def test_an_image_file_that_holds_several_says_that_one_is_read(tmp_path, extension):
+    first, *others = (Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (10, 20, 30))
+    first.save(tmp_path / f"one{extension}", save_all=True, append_images=others, lossless=True)
+    assert probe(tmp_path / f"one{extension}").warnings == ("only the first of its 3 pictures is read",)
+    assert np.unique(media.pixels_of(tmp_path / f"one{extension}")).tolist() == [10]
+
+
+@pytest.mark.parametrize("profile", ["sRGB", "LAB", None])
+def test_a_colour_profile_that_is_dropped_is_named(tmp_path, profile):
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile(profile)).tobytes() if profile else b"no profile"
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg", icc_profile=icc)
+    dropped = {"sRGB": None, "LAB": "Lab identity built-in", None: "unreadable"}[profile]
+    said = (f"its colour profile is dropped ({dropped}); convert it to sRGB before",) if dropped else ()
+    assert probe(tmp_path / "photo.jpg").warnings == said
 
 
 def test_the_orientation_of_a_photo_is_applied_once(tmp_path):

@@ -158,7 +158,7 @@ class PyavClip:
 
 def read_still(path: Path) -> np.ndarray:
     """An image, (H, W, 3) uint8."""
-    return to_8_bits(read_image(path).pixels)
+    return to_8_bits(read_image(path))
 
 
 def to_8_bits(pixels: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from vsr.errors import InputError
 from vsr.video_io import colour
-from vsr.video_io.images import read_image
+from vsr.video_io.images import read_image, what_is_lost
 from vsr.video_io.info import UNSPECIFIED, VideoInfo
 from vsr.video_io.inputs import IMAGE_EXTENSIONS, images_in
 from vsr.video_io.media import open_media
@@ -62,7 +62,7 @@ def _probe_images(path: Path, files: list[Path], kind: Literal["frames", "image"
     if not files:
         raise InputError(f"no image found in {path}; expected files that end in one of: {' '.join(IMAGE_EXTENSIONS)}")
     first = read_image(files[0])
-    height, width, _ = first.pixels.shape
+    height, width, _ = first.shape
     return VideoInfo(
         path=path,
         kind=kind,
@@ -71,13 +71,13 @@ def _probe_images(path: Path, files: list[Path], kind: Literal["frames", "image"
         frame_count=len(files),
         rate=IMAGE_RATE,
         time_base=1 / IMAGE_RATE,
-        depth=8 * first.pixels.itemsize,
+        depth=8 * first.itemsize,
         matrix="rgb",
         matrix_code=0,
         full_range=True,
         duration=float(len(files) / IMAGE_RATE),
         files=tuple(files),
-        warnings=("the alpha channel is dropped",) if first.has_alpha else (),
+        warnings=what_is_lost(files[0]),
     )
 
 

@@ -42,7 +42,7 @@ def read_frames(info: VideoInfo, *, strict: bool = True) -> Iterator[Frame]:
 def _read_images(info: VideoInfo) -> Iterator[Frame]:
     expected = (info.height, info.width, 3)
     for pts, path in enumerate(info.files):
-        pixels = read_image(path).pixels
+        pixels = read_image(path)
         if pixels.shape != expected or 8 * pixels.itemsize != info.depth:
             raise InputError(
                 f"{path}: is {pixels.shape[1]}x{pixels.shape[0]} with {8 * pixels.itemsize} bits, but the clip began "
