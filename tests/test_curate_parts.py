@@ -1,5 +1,6 @@
 """The parts of curation whose results can be said beforehand: thresholds, boxes, scenes, inputs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,22 +230,38 @@ def test_what_is_no_list_is_refused(tmp_path):
         listed(tmp_path / "gone.csv", tmp_path)
 
 
-def test_weights_of_one_stage_do_not_concern_the_others(tmp_path, monkeypatch):
-    known = {"quality": {"a": "1"}, "motion": {"b": "1"}}
-    monkeypatch.setattr("finetune.curation.pipeline.weights_of", lambda config, stage: known.get(stage, {}))
+@pytest.fixture
+def keys(tmp_path):
+    """What the rows of a shard after each stage are made from, with some of the configuration changed."""
     shard = Shard(tmp_path / "shard.parquet")
     shard.write([], key="")
 
-    def keys():
-        setup = Setup(root=tmp_path, output=tmp_path, config=from_tree(CurationConfig, CONFIG, ""), device="cpu")
-        versions = {"config_hash": str(known), "weights": str(known), "code_version": "1"}
-        pipeline = Pipeline(setup, tmp_path, versions, 10, None)
+    def keys_of(versions=None, **quality):
+        config = from_tree(CurationConfig, CONFIG, "")
+        config = replace(config, quality=replace(config.quality, **quality))
+        setup = Setup(root=tmp_path, output=tmp_path, config=config, device="cpu")
+        pipeline = Pipeline(setup, tmp_path, {**(versions or {}), "code_version": "1"}, 10, None)
         return {stage: pipeline.key(stage, shard) for stage in ORDER}
 
-    before = keys()
+    return keys_of
+
+
+def differing(one: dict[str, str], two: dict[str, str]) -> set[str]:
+    return {stage for stage in one if one[stage] != two[stage]}
+
+
+def test_weights_of_one_stage_do_not_concern_the_others(keys, monkeypatch):
+    known = {"quality": {"a": "1"}, "motion": {"b": "1"}}
+    monkeypatch.setattr("finetune.curation.pipeline.weights_of", lambda config, stage: known.get(stage, {}))
+    before = keys({"config_hash": str(known), "weights": str(known)})
     known["quality"] = {"a": "2"}
-    after = keys()
-    assert {stage for stage in ORDER if before[stage] != after[stage]} == {"quality"}
+    assert differing(before, keys({"config_hash": str(known), "weights": str(known)})) == {"quality"}
+
+
+def test_other_thresholds_need_no_new_scores(keys):
+    assert differing(keys(), keys(at_least=Thresholds(clipiqa=0.9), mode="quantile", target_count=7)) == set()
+    assert differing(keys(), keys(clipiqa_frames=9)) == {"quality"}
+    assert differing(keys(), keys(seed=3)) == {"quality"}
 
 
 def test_the_id_of_a_clip_follows_from_its_source_frames_and_box():

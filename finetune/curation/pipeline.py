@@ -89,6 +89,9 @@ class Pipeline:
     def key(self, stage: str, before: Shard) -> str:
         """What the rows of a shard after ``stage`` are made from."""
         sections = {name: asdict(getattr(self._setup.config, name)) for name in STAGES[stage].sections}
+        for section in sections.values():
+            for field in STAGES[stage].unused:
+                section.pop(field, None)
         if stage not in self._weights:
             self._weights[stage] = weights_of(self._setup.config, stage)
         return _digest([stage, sections, self._versions, self._weights[stage], before.digest])

@@ -19,6 +19,8 @@ class Stage:
     """Where the work is: a function of finetune.curation. Only the process that runs a stage needs what it imports."""
     sections: tuple[str, ...] = ("limits",)
     """Parts of the configuration that decide about its result."""
+    unused: tuple[str, ...] = ()
+    """Fields of these parts that do not."""
     networks: tuple[str, ...] = ()
     """Attributes of the bench that are loaded before the first file; these stages run on a GPU where there is one."""
 
@@ -33,7 +35,12 @@ class Stage:
 STAGES = {
     "validate": Stage(function="validate.validate", sections=("metadata", "limits")),
     "scenes": Stage(function="scenes.split", sections=("scenes", "limits")),
-    "quality": Stage(function="quality.score", sections=("quality", "limits"), networks=("scorers",)),
+    "quality": Stage(
+        function="quality.score",
+        sections=("quality", "limits"),
+        unused=("mode", "target_count", "at_least"),  # thresholds are applied later, to the scores of all clips
+        networks=("scorers",),
+    ),
     "motion": Stage(function="motion.crop_to_motion", sections=("motion", "limits"), networks=("flow",)),
     "sheet": Stage(function="sheets.draw"),
     "materialize": Stage(function="materialize.write_crops"),
