@@ -32,8 +32,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add, defaults = parser.add_argument, ScoreSettings()
     add("--gt", type=Path, help="ground truth: a folder of videos, frame folders or images, or one clip")
-    add("--pred", type=Path, help="restored: the same; not needed with --doctor and --list")
-    add("--metrics", type=_names, help="comma-separated (default: psnr,ssim; --doctor: all)")
+    add("--pred", type=Path, help="restored: the same; not needed with --doctor, --download and --list")
+    add("--metrics", type=_names, help="comma-separated (default: psnr,ssim; without --pred: all)")
     add("--out", type=Path, help="JSON report, a file or a folder (default: metrics.json in --pred, or beside a clip)")
     add("--csv", type=Path, help="the table as CSV as well")
     add("--crop", type=int, default=0, help="pixels left out along each border, for full-reference metrics")
@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--untagged", choices=("auto", "601", "709"), default="auto", help=UNTAGGED)
     add("--list", action="store_true", help="name all metrics and what they mean, and stop")
     add("--doctor", action="store_true", help="say for each metric what is there and what is missing, and stop")
-    add("--download", action="store_true", help="fetch missing weights; without it nothing uses the network")
+    add("--download", action="store_true", help="fetch missing weights; nothing else uses the network")
     return parser.parse_args(argv)
 
 
@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.download:
         for line in download_missing(metrics, settings):
             print(line, file=sys.stderr)
-    if args.doctor:
+    if args.doctor or (args.download and args.pred is None):
         text, fine = doctor(metrics, settings)
         print(text)
         return 0 if fine else ModelError.exit_code
@@ -108,7 +108,7 @@ def _score(args: argparse.Namespace, metrics: list[str], settings: ScoreSettings
 def _metrics(args: argparse.Namespace) -> list[str]:
     if args.metrics is not None:
         return args.metrics
-    return list(METRICS) if args.doctor else ["psnr", "ssim"]
+    return ["psnr", "ssim"] if args.pred and not args.doctor else list(METRICS)
 
 
 def _settings(args: argparse.Namespace) -> ScoreSettings:

@@ -4,11 +4,15 @@
 #   bash inference.sh [set ...]        default: all that are in datasets/test
 # Results are stored as the authors do for scores (YUV 4:4:4, CRF 0). SPMCS has 31 frames: hence --allow_short.
 # Metrics need weights: `python eval_metrics.py --doctor` says which and where. Without: SCORED=psnr,ssim NO_REFERENCE= .
-# Environment: MODEL (pretrained_models/DOVE), OUTPUT (results/DOVE), PYTHON (python), STORED (--save_format yuv444p --crf 0);
-#              further flags of inference_script.py: FLAGS.
+# Environment: MODEL (pretrained_models/DOVE), OUTPUT (results/DOVE), PYTHON (.venv's, or python), STORED (--save_format
+#              yuv444p --crf 0); further flags of inference_script.py: FLAGS.
 set -euo pipefail
 cd "$(dirname "$0")"
-MODEL="${MODEL:-pretrained_models/DOVE}" OUTPUT="${OUTPUT:-results/DOVE}" PYTHON="${PYTHON:-python}"
+MODEL="${MODEL:-pretrained_models/DOVE}" OUTPUT="${OUTPUT:-results/DOVE}"
+if [[ -z "${PYTHON:-}" ]]; then
+    PYTHON=python
+    [[ -x .venv/bin/python ]] && PYTHON=.venv/bin/python
+fi
 
 # VideoLQ at 1, as the authors did (their issue 33; their script says 4).
 # set       scale  metrics: against ground truth, of the result alone

@@ -75,8 +75,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 
 def _add_windows(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--chunk_len", type=int, default=33, help="frames per window, 8k+1 (default: 33); 0: the whole clip at once")
-    add("--overlap_t", type=int, help="frames that windows share, rounded up to 8k+1 (default: 9; the small model: 3)")
+    add("--chunk_len", type=int, default=33, help="frames per window, 8k+1 (small model: 2k+1; default: 33); 0: all")
+    add("--overlap_t", type=int, help="frames that windows share, rounded up to such a number (default: 9; small: 3)")
     add("--scene_cut", choices=("auto", "off"), default="auto", help="auto: windows do not cross scene cuts")
     tile_help = "largest tile in output pixels; 0 0: no tiles, or as large as the model was trained for"
     add("--tile_size_hw", type=int, nargs=2, default=(0, 0), metavar=("H", "W"), help=tile_help)

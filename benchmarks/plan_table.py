@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from benchmarks.architectures import ARCHITECTURES
 from vsr.budget import MARGIN, Budget
-from vsr.costs import Architecture
+from vsr.costs import Architecture, weights
 from vsr.errors import OutOfMemoryError
 from vsr.planner import Forecast, Planner
 from vsr.settings import RestoreSettings
@@ -62,6 +62,8 @@ def main(argv: list[str] | None = None) -> None:
     print("|---" * (len(SIZES) + 1) + "|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
+    known = weights(planner_for(CARDS[0]).architecture)
+    print(f"\nThe weights alone: {(known.vae + known.transformer) / 1e9:.1f} GB")
 
 
 if __name__ == "__main__":

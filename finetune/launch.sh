@@ -2,7 +2,7 @@
 # Launch one recipe, from any directory, on one node or on each node of a job.
 #   bash finetune/launch.sh RECIPE.yaml [section.field=value ...] [--dry_run]
 # Environment: NPROC (processes per node: all GPUs, or 1), NNODES (1), NODE_RANK (0), MASTER_ADDR, MASTER_PORT,
-#              ACCELERATE_CONFIG (configs/accelerate/fsdp2.yaml where there is a GPU), PYTHON (.venv's, or python)
+#              ACCELERATE_CONFIG (configs/accelerate/fsdp2.yaml on several GPUs, else none), PYTHON (.venv's, or python)
 # Several nodes need one folder output_dir that all of them see. SIGTERM and SIGUSR1 write a checkpoint and end with 130.
 set -euo pipefail
 [[ -f "${1:-}" ]] && set -- "$(realpath "$1")" "${@:2}"    # a recipe may lie where the caller is;

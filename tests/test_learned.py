@@ -219,6 +219,15 @@ def test_a_missing_package_is_named(monkeypatch):
         check_metrics(["musiq"])
 
 
+def test_a_download_without_clips_is_of_all_metrics_and_says_what_is_there_then(empty_home, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(eval_metrics, "download_missing", lambda metrics, settings: asked.extend(metrics) or ["done"])
+    assert eval_metrics.main(["--download"]) == ModelError.exit_code
+    assert asked == list(METRICS)
+    out, err = capsys.readouterr()
+    assert all(f"{name}: " in out for name in METRICS) and err == "done\n"
+
+
 def test_downloads_only_on_request_and_checked(empty_home, monkeypatch, capsys):
     fetched = []
 

@@ -4,7 +4,7 @@
 
 A VAE that lies in OUTPUT already is taken as it is. Each step trains by a recipe of configs/tiny/ with the ordinary
 trainer, into checkpoint/tiny/. The same command goes on after an interruption, from the last checkpoint. A GPU is used
-when there is one; two CPU cores need about twelve hours, by the times in the card.
+when there is one; two CPU cores need about fifteen hours, by the times in the card.
 """
 
 import argparse

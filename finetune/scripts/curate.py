@@ -45,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--config", type=Path, required=True, help="YAML file of configs/curation/")
     add("--root", type=Path, help="folder that the paths of the CSV are relative to (default: that of the CSV)")
     add("--engine", choices=("serial", "process", "ray"), default="process", help="where the work is done")
-    add("--workers", type=int, help="clips at once (default: as many as there are cores)")
+    add("--workers", type=int, help="clips at once (default: one a core; at most 8 a GPU, with Ray 1 / --gpu_share)")
     add("--gpu_share", type=float, default=0.5, help="part of a GPU per worker of Ray (default: 0.5)")
     add("--shard_size", type=int, default=256, help="inputs per shard; what a killed run loses (default: 256)")
     add("--stages", nargs="+", choices=ORDER, default=list(ORDER), help="the first ones, to look at what they leave")
