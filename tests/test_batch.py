@@ -213,11 +213,22 @@ def test_scores_are_computed_where_the_model_ran(tmp_path, restore, monkeypatch)
     clip(tmp_path / "in" / "one.mp4", size="32x24")
     (tmp_path / "gt").mkdir()
     clip(tmp_path / "gt" / "one.mp4", size="64x48")
-    devices, score = [], batch.score_pairs
+    given, score = [], batch.score_pairs
     monkeypatch.setattr(batch, "own_device", lambda *_: torch.device("cpu:0"))
-    monkeypatch.setattr(batch, "score_pairs", lambda *a, **k: (devices.append(k["settings"].device), score(*a, **k))[1])
-    assert restore(f"--gt_dir={tmp_path / 'gt'}", "--eval_metrics=psnr") == 0
-    assert devices == ["cpu:0"]
+    monkeypatch.setattr(batch, "score_pairs", lambda *a, **k: (given.append(k["settings"]), score(*a, **k))[1])
+    assert restore(f"--gt_dir={tmp_path / 'gt'}", "--eval_metrics=psnr", "--untagged=709") == 0
+    assert [(settings.device, settings.untagged) for settings in given] == [("cpu:0", "709")]
+
+
+def test_the_matrix_that_is_stated_holds_for_the_ground_truth_of_a_comparison(tmp_path, restore, monkeypatch):
+    clip(tmp_path / "in" / "one.mp4", size="32x24")
+    (tmp_path / "gt").mkdir()
+    clip(tmp_path / "gt" / "one.mp4", size="64x48")
+    scored = []
+    monkeypatch.setattr(batch, "comparison_table", lambda scores: scored.append(scores["one"]["bicubic"]) or "")
+    for matrix in ("601", "709"):
+        assert restore("--compare", f"--gt_dir={tmp_path / 'gt'}", f"--untagged={matrix}", "--overwrite") == 0
+    assert scored[0]["psnr"] == pytest.approx(scored[1]["psnr"], abs=0.3)  # source and truth are read alike
 
 
 def test_a_comparison_with_frames_as_png_has_the_times_of_the_source(tmp_path, restore):

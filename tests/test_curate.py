@@ -215,6 +215,16 @@ def test_a_stage_alone_is_not_a_training_set(known, tmp_path):
         load_sources(tmp_path / "out" / "manifest.parquet", "video")
 
 
+@pytest.mark.parametrize("flags", [[], ["--dry_run"]])
+def test_a_folder_without_videos_is_refused_before_an_earlier_manifest_is_lost(known, tmp_path, flags):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.parquet").write_text("earlier")
+    code = curation.run(tmp_path / "in", tmp_path / "out", known / "config.yaml", *flags)
+    assert code == InputError.exit_code
+    assert (tmp_path / "out" / "manifest.parquet").read_text() == "earlier"
+
+
 def test_a_dry_run_writes_nothing(known, tmp_path, capsys):
     assert curation.run(known / "in", tmp_path / "out", known / "config.yaml", "--dry_run") == 0
     assert "17 inputs" in capsys.readouterr().out

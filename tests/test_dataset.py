@@ -273,8 +273,15 @@ def test_frames_that_a_cut_has_hidden_are_not_given(tmp_path):
 
 
 def test_decord_does_not_read_what_it_would_move_the_colours_of(tmp_path):
-    path = clip(tmp_path / "clip.webm", "-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p")
-    assert type(open_clip(path)) is PyavClip
+    """By half a pixel, or, where a large video states no matrix, to another one than inference assumes."""
+    pytest.importorskip("decord")
+    moved = clip(tmp_path / "clip.webm", "-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p")
+    large = clip(tmp_path / "large.mp4", "-pix_fmt", "yuv420p", size="64x720", seconds="0.2")
+    small = clip(tmp_path / "small.mp4", "-pix_fmt", "yuv420p", size="64x360", seconds="0.2")
+    tagged = tmp_path / "tagged.mp4"
+    ffmpeg("-i", large, "-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=1", tagged)
+    kinds = {path.stem: type(open_clip(path)) for path in (moved, large, small, tagged)}
+    assert kinds == {"clip": PyavClip, "large": PyavClip, "small": DecordClip, "tagged": DecordClip}
 
 
 def test_what_decord_cannot_read_is_read_by_pyav(tmp_path, monkeypatch):

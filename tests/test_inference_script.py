@@ -61,9 +61,10 @@ def test_a_folder_is_restored_and_a_bad_file_costs_only_itself(tmp_path, restore
     clip(tmp_path / "in" / "one.mp4", size="32x24")
     clip_with_sound(tmp_path / "in" / "two.MKV", "-c:a", "aac")
     (tmp_path / "in" / "three.mp4").write_text("not a video")
+    (tmp_path / "in" / "four.mp4").symlink_to("four.mp4")  # to itself
     assert restore() == 7
     assert names_in(tmp_path / "out") == ["one.mp4", "report.json", "two.mp4"]
-    assert "three.mp4" in caplog.text
+    assert "three.mp4" in caplog.text and "four.mp4" in caplog.text
     info = probe(tmp_path / "out" / "two.mp4")
     assert (info.width, info.height, len(info.audio)) == (128, 96, 1)
     assert report_of(tmp_path)["one.mp4"]["frames"] == 10

@@ -85,6 +85,31 @@ def test_links_that_loop_do_no_harm(tmp_path):
         probe(tmp_path / "self.mp4")
 
 
+def test_a_link_to_where_one_may_not_look_is_an_input_that_fails_by_itself(tmp_path, monkeypatch):
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "b.mp4").symlink_to("/closed/b.mp4")
+    stat = Path.stat
+
+    def refusing(path, **options):  # as for a user who is not root
+        if path.name == "b.mp4" and options.get("follow_symlinks", True):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    assert names_of(find_inputs(tmp_path), tmp_path) == ["a.mp4", "b.mp4"]
+
+
+def test_a_tiff_whose_list_of_pictures_is_broken_is_read_as_far_as_opencv_reads_it(tmp_path):
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    first = int.from_bytes(data[4:8], "little")
+    end = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    data[end : end + 4] = (len(data) + 100).to_bytes(4, "little")  # where the second picture would be
+    (tmp_path / "a.tif").write_bytes(data)
+    assert probe(tmp_path / "a.tif").warnings == ()
+    assert media.pixels_of(tmp_path / "a.tif")[0, 0, 0].tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("extension", [".png", ".tiff", ".webp", ".bmp", ".jpg"])
 def test_images_of_all_kinds_are_read(tmp_path, extension):
     path = tmp_path / f"bild-\u00e4\u4f60{extension}"

@@ -329,7 +329,7 @@ class Batch:
         for job in self._finished():
 
             def work(job: Job = job) -> None:
-                scores[job.stem] = compare(job.info, job.target, self._truths.get(job), job.stem)
+                scores[job.stem] = compare(job.info, job.target, self._truths.get(job), job.stem, self._args.untagged)
 
             if not jobs.attempt(work, f"{job.name} (comparison)", self._outcome):
                 self._say_failure(f"{job.name} (comparison)", progress)
@@ -342,7 +342,8 @@ class Batch:
         if not self._metrics or not pairs:
             return 0
         folders = {"pred": self._args.output_path, "gt": self._args.gt_dir}
-        report = score_pairs(pairs, self._metrics, **folders, settings=ScoreSettings(device=str(self._device)))
+        settings = ScoreSettings(device=str(self._device), untagged=self._args.untagged)
+        report = score_pairs(pairs, self._metrics, **folders, settings=settings)
         progress.table("metrics", report.table(), report.as_dict())
         report.write(self._args.output_path / "metrics.json")
         return SOME_FAILED if report.failures else 0

@@ -13,6 +13,7 @@ import torch
 from vsr.errors import EncoderError, InputError
 from vsr.metrics.image import psnr, ssim
 from vsr.video_io import COMPARISONS, OutputOptions, VideoInfo, open_writer, probe, read_frames
+from vsr.video_io.probe import Untagged
 
 WIDEST = 3840
 """Pixels across the video: beyond it many players give up, so panels are made smaller."""
@@ -32,13 +33,16 @@ def check_ground_truth(truth: Path, size: tuple[int, int], frame_count: int | No
         raise InputError(f"{truth}: has {info.frame_count} frames, its low-quality clip {frame_count}")
 
 
-def compare(source: VideoInfo, restored: Path, ground_truth: Path | None, stem: str) -> dict[str, dict[str, float]]:
+def compare(
+    source: VideoInfo, restored: Path, ground_truth: Path | None, stem: str, untagged: Untagged = "auto"
+) -> dict[str, dict[str, float]]:
     """Write ``compare/STEM.mp4`` and ``compare/STEM.png`` beside the result.
 
     Args:
         source: the low-quality input.
         restored, ground_truth: files of one size and length.
         stem: name of the comparison.
+        untagged: matrix of a ground truth that states none.
 
     Returns:
         With a ground truth: for "bicubic" and "restored" the psnr (dB), the ssim and the frame_difference, the mean
@@ -49,8 +53,9 @@ def compare(source: VideoInfo, restored: Path, ground_truth: Path | None, stem: 
         EncoderError: the comparison cannot be written.
     """
     result, folder = probe(restored), restored.parent / COMPARISONS
+    truth = probe(ground_truth, untagged=untagged) if ground_truth else None
     scores: dict[str, _Scores] = {"bicubic": _Scores(), "restored": _Scores()} if ground_truth else {}
-    with closing(_panels(source, result, ground_truth)) as frames:
+    with closing(_panels(source, result, truth)) as frames:
         if source.kind == "image":
             _, shown = next(frames)
             _add(scores, shown)
@@ -60,12 +65,12 @@ def compare(source: VideoInfo, restored: Path, ground_truth: Path | None, stem: 
     return {name: score.summary() for name, score in scores.items()}
 
 
-def _panels(source: VideoInfo, result: VideoInfo, ground_truth: Path | None) -> Iterator[tuple[int, Panels]]:
+def _panels(source: VideoInfo, result: VideoInfo, truth: VideoInfo | None) -> Iterator[tuple[int, Panels]]:
     """Yield (time stamp of the `_clock`, panels) for every frame."""
     timed = 0 if _clock(source, result) is source else 1
-    streams = {"bicubic": source, "restored": result, **({"ground truth": probe(ground_truth)} if ground_truth else {})}
-    if ground_truth:
-        check_ground_truth(ground_truth, (result.height, result.width), result.frame_count)
+    streams = {"bicubic": source, "restored": result, **({"ground truth": truth} if truth else {})}
+    if truth:
+        check_ground_truth(truth.path, (result.height, result.width), result.frame_count)
     readers = [read_frames(info) for info in streams.values()]
     try:
         for frames in zip(*readers, strict=True):

@@ -1,6 +1,7 @@
 """The files of a batch: found and looked into before the work, restored one by one; a bad file costs only itself."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,7 @@ def find_jobs(
         jobs.append(Job(info=info, target=output_path(folder, info, output), prompt=prompts.get(source.name, "")))
     _refuse_shared_names(jobs)
     for job in jobs:
-        refuse_replacing_a_source(job.target, [source.resolve() for source in sources])
+        refuse_replacing_a_source(job.target, [Path(os.path.realpath(source)) for source in sources])
     if unknown := set(prompts) - {source.name for source in sources}:
         raise UsageError(f"prompts are given for files that are not among the inputs: {', '.join(sorted(unknown))}")
     return jobs

@@ -24,7 +24,7 @@ def list_inputs(source: Path, root: Path, config: MetadataConfig, output: Path) 
         output: folder of the results; what lies in it is no input.
 
     Raises:
-        InputError: there is no such folder or CSV.
+        InputError: there is no such folder or CSV, or it names no video.
         UsageError: the CSV lacks a column.
     """
     if source.is_dir():
@@ -38,6 +38,8 @@ def list_inputs(source: Path, root: Path, config: MetadataConfig, output: Path) 
         key = row["path"]
         seen[key] = seen.get(key, 0) + 1
         yield _checked({**row, "source_id": key}, root) if seen[key] == 1 else _repeated(row, seen[key])
+    if not seen:
+        raise InputError(f"{source}: names no video; expected a folder of videos or a CSV with a row for each")
 
 
 def _named(path: Path, root: Path) -> Row:
@@ -96,7 +98,7 @@ def _checked(row: Row, root: Path) -> Row:
         return failed(row, STAGE, "outside_root", "expected a path below the root")
     path = root / pure
     try:
-        if not path.resolve().is_relative_to(root.resolve()):
+        if not Path(os.path.realpath(path)).is_relative_to(root.resolve()):  # a link in a circle fails below
             return failed(row, STAGE, "outside_root", "it is a link to a file outside the root")
         status = path.stat()
     except OSError as error:

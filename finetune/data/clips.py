@@ -40,7 +40,7 @@ def open_clip(path: Path) -> Clip:
     if not path.is_file():
         raise InputError(f"{path}: no such file; let finetune.scripts.prepare_dataset write the list anew")
     exact = PyavClip(path)  # refuses what inference refuses, and knows frames that a cut has left in a file but hidden
-    fast = None if exact.siting_is_unstated else open_with_decord(path)  # it would move colours by half a pixel
+    fast = None if exact.leaves_colours_open else open_with_decord(path)
     return fast if fast is not None and len(fast) == len(exact) else exact
 
 
@@ -127,9 +127,9 @@ class PyavClip:
         return len(self._times)
 
     @property
-    def siting_is_unstated(self) -> bool:
-        """See `vsr.video_io.colour.siting_is_unstated`."""
-        return siting_is_unstated(self._info)
+    def leaves_colours_open(self) -> bool:
+        """Decord would move them by half a pixel, or take another matrix: BT.601 whatever the size."""
+        return siting_is_unstated(self._info) or (not self._info.tagged and self._info.matrix != "bt601")
 
     def frames(self, start: int, count: int) -> Iterator[np.ndarray]:
         wanted = self._times[start : start + count]

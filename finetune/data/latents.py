@@ -22,7 +22,7 @@ from finetune.data.keys import Kind, Purpose, keyed_generator
 from finetune.data.sources import load_sources
 from vsr.errors import InputError
 
-VERSION = 5
+VERSION = 6
 """To be raised whenever finetune/data or the VAE's path makes other samples of the same recipe."""
 COUNT = "samples.json"
 """How many samples the cache is meant to hold."""

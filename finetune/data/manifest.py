@@ -1,5 +1,6 @@
 """The kept clips of a manifest that finetune.scripts.curate has written, as sources of a training set."""
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,7 +34,7 @@ def _source(row: dict[str, Any], root: Path, manifest: Path) -> Source:
     if None in row.values():
         raise InputError(f"{manifest}: is not finished: run finetune.scripts.curate with all stages")
     name = PurePosixPath(row["path"])
-    inside = (root / name).resolve().is_relative_to(root.resolve())
+    inside = Path(os.path.realpath(root / name)).is_relative_to(root.resolve())
     if name.is_absolute() or ".." in name.parts or not inside:
         raise InputError(f"{manifest}: names {name}, which is outside its root {root}; such a file is not read")
     box = tuple(row[f"box_{side}"] for side in ("x", "y", "w", "h"))

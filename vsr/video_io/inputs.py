@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +52,7 @@ def find_inputs(source: str | Path, image_folder: ImageFolder = "auto") -> list[
 
 def _hint(folder: Path) -> str:
     """Where the files may be, when they are one folder further down."""
-    deeper = [entry for entry in _visible(folder) if entry.is_dir() and _inputs_in(entry, "auto")]
+    deeper = [entry for entry in _visible(folder) if _is(entry.is_dir) and _inputs_in(entry, "auto")]
     return f". There are some in {', '.join(str(entry) for entry in deeper)}: give one of these" if deeper else ""
 
 
@@ -89,13 +89,23 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _is_media(path: Path, extensions: Iterable[str]) -> bool:
-    """Dangling links count: they fail later, by name, instead of being left out in silence."""
-    return path.suffix.lower() in extensions and (path.is_file() or (path.is_symlink() and not path.exists()))
+    """Links count that lead nowhere or where one may not go: they fail later, by name, not in silence."""
+    if path.suffix.lower() not in extensions:
+        return False
+    return _is(path.is_file) or (path.is_symlink() and not _is(path.exists))
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """The answer; no where one may not look."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _is_clip(path: Path, parent: Path) -> bool:
     """A sub-folder with images and no videos; a link back to the folder itself or above it is none."""
-    if not path.is_dir() or parent.resolve().is_relative_to(path.resolve()):
+    if not _is(path.is_dir) or parent.resolve().is_relative_to(path.resolve()):
         return False
     try:
         entries = _visible(path)
