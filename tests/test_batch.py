@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 import eval_metrics
 import inference_script
-from tests.media import clip, clip_with_sound, pixels_of, times_of, variable_rate
+from tests.media import clip, clip_with_sound, ffmpeg, pixels_of, times_of, variable_rate
 from tests.test_loading import add_text_encoder, fake_hub, publish_as_cogvideox
 from tests.test_pipelines import lora_file
 from tests.tiny import identity_pipeline, random_pipeline
@@ -221,14 +221,15 @@ def test_scores_are_computed_where_the_model_ran(tmp_path, restore, monkeypatch)
 
 
 def test_the_matrix_that_is_stated_holds_for_the_ground_truth_of_a_comparison(tmp_path, restore, monkeypatch):
-    clip(tmp_path / "in" / "one.mp4", size="32x24")
-    (tmp_path / "gt").mkdir()
-    clip(tmp_path / "gt" / "one.mp4", size="64x48")
+    for folder, size in (("in", "32x24"), ("gt", "64x48")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        red = ("-f", "lavfi", "-i", f"color=red:size={size}:duration=0.4")
+        ffmpeg(*red, "-pix_fmt", "yuv444p", "-c:v", "libx264", tmp_path / folder / "one.mp4")
     scored = []
     monkeypatch.setattr(batch, "comparison_table", lambda scores: scored.append(scores["one"]["bicubic"]) or "")
     for matrix in ("601", "709"):
         assert restore("--compare", f"--gt_dir={tmp_path / 'gt'}", f"--untagged={matrix}", "--overwrite") == 0
-    assert scored[0]["psnr"] == pytest.approx(scored[1]["psnr"], abs=0.3)  # source and truth are read alike
+    assert scored[0]["psnr"] == pytest.approx(scored[1]["psnr"], abs=1)  # source and truth are read alike
 
 
 def test_a_comparison_with_frames_as_png_has_the_times_of_the_source(tmp_path, restore):
