@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.reconstruction import over_all, reconstruction_psnr
+from finetune.data.degradation import apply_plan, load_degradation, sample_plan
 from finetune.scripts import build_tiny, demo, make_held_out
 from finetune.scripts.make_demo import degrade
 from finetune.scripts.tiny_model import untrained_pipeline
@@ -16,7 +17,8 @@ from tests.media import clip
 from vsr import codec, load_pipeline
 from vsr.frames import to_lq
 
-FOLDER = Path(__file__).parents[1] / "pretrained_models" / "tiny"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "pretrained_models" / "tiny"
 CLIP = "coffee_0"
 
 
@@ -44,6 +46,16 @@ def test_it_is_what_the_script_builds(pipe):
         shapes = [{k: v.shape for k, v in getattr(p, part).state_dict().items()} for p in (pipe, built)]
         assert shapes[0] == shapes[1]
     assert pipe.grid == built.grid
+
+
+def test_the_degradation_of_the_last_round_changes_its_noise_from_frame_to_frame():
+    grey, uneven = np.full((9, 64, 64, 3), 128, np.uint8), {}
+    for preset in ("realbasicvsr", "configs/tiny/uneven_noise.yaml"):
+        config = load_degradation(ROOT / preset if "/" in preset else preset)
+        clips = (apply_plan(grey, sample_plan(config, np.random.default_rng(seed), 9, 64, 64)) for seed in range(24))
+        noise = [clip.std(axis=(1, 2, 3)) for clip in clips]
+        uneven[preset] = np.median([np.sqrt(max(each) ** 2 - np.median(each) ** 2) for each in noise])
+    assert uneven["configs/tiny/uneven_noise.yaml"] > 1.4 * uneven["realbasicvsr"]
 
 
 def test_it_is_small_and_names_no_path():
