@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from finetune.shard_metadata import refuse_foreign_metadata
 from vsr.errors import UsageError
 
 NAME = re.compile(r"checkpoint-(\d+)")
@@ -81,6 +82,7 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, state: dict[
 
 def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> dict[str, Any]:
     """Restore what accelerate knows; return the rest."""
+    refuse_foreign_metadata(checkpoint)
     accelerator.load_state(str(checkpoint))
     accelerator.step = 0  # of micro-batches: a checkpoint lies between updates, however many the run had per update
     return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)

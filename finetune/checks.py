@@ -13,10 +13,11 @@ from finetune.checkpoint import find_checkpoint
 from finetune.data.dataset import PairDataset
 from finetune.data.latents import LatentCache, cache_key
 from finetune.engine import DTYPES
-from finetune.losses.perceptual import missing_message
 from finetune.recipe import SECTIONS, Recipe, load_recipe
 from finetune.validate import check_validation
 from vsr.errors import UsageError, VSRError
+from vsr.metrics import METRICS, ScoreSettings
+from vsr.metrics.catalog import complaints
 from vsr.pipelines import find_model, inspect
 from vsr.pipelines.settings import PipelineSettings
 from vsr.report import fingerprint
@@ -68,9 +69,19 @@ def pipeline_settings(recipe: Recipe) -> dict[str, float | int | str]:
     return made | {name: value for name, value in told.items() if value is not None}
 
 
+def perceptual_complaint(name: str) -> str | None:
+    """What to do about a missing package, or weight files that are missing or damaged; None when all is there."""
+    if found := complaints(METRICS[name], ScoreSettings()):
+        return (
+            f"the perceptual loss {name}: {'; '.join(found)}. pyiqa: pip install --no-deps -r requirements-pyiqa.txt; "
+            f"files: python eval_metrics.py --download --metrics {name}; or train with loss.perceptual=none"
+        )
+    return None
+
+
 def _check_machine(recipe: Recipe) -> None:
     """Packages, weight files and hardware that the recipe needs."""
-    if recipe.loss and recipe.loss.perceptual != "none" and (message := missing_message(recipe.loss.perceptual)):
+    if recipe.loss and recipe.loss.perceptual != "none" and (message := perceptual_complaint(recipe.loss.perceptual)):
         raise UsageError(message)
     tracker = recipe.train.tracker
     if tracker != "none" and importlib.util.find_spec(tracker) is None:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from finetune.checks import perceptual_complaint
 from finetune.losses.latent import FLOOR, psnr_loss
-from finetune.losses.perceptual import missing_message
 from finetune.losses.pixel import frame_difference_loss, refinement_loss
 from vsr.metrics import METRICS, ScoreSettings
 
@@ -62,12 +62,12 @@ def test_shapes_that_differ_are_refused():
 @pytest.mark.parametrize(("name", "file"), [("dists", "vgg16-397923af.pth"), ("lpips", "LPIPS_v0.1_alex-df73285e.pth")])
 def test_missing_weights_are_named_with_their_folder(name, file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert file in missing_message(name)
-    assert str(tmp_path) in missing_message(name)
+    assert file in perceptual_complaint(name)
+    assert str(tmp_path) in perceptual_complaint(name)
     for weight in METRICS[name].weights(ScoreSettings()):  # which pyiqa would unpickle, whatever they are
         weight.path.parent.mkdir(parents=True, exist_ok=True)
         weight.path.write_bytes(b"another")
-    assert f"damaged: {tmp_path}" in missing_message(name)
+    assert f"damaged: {tmp_path}" in perceptual_complaint(name)
 
 
 def test_psnr_loss_by_hand():

@@ -23,6 +23,7 @@ from finetune.checkpoint import NAME, STATE
 from finetune.engine import DTYPES
 from finetune.export import export
 from finetune.recipe import Recipe, load_recipe
+from finetune.shard_metadata import refuse_foreign_metadata
 from finetune.train import build_method, quiet_diffusers
 from finetune.trainable import trainable
 from vsr.errors import ModelError, UsageError, VSRError
@@ -121,6 +122,7 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     if (checkpoint / "pytorch_model_fsdp_0").is_dir():
         from accelerate.utils import merge_fsdp_weights
 
+        refuse_foreign_metadata(checkpoint)
         with tempfile.TemporaryDirectory(dir=checkpoint.parent) as merged:
             merge_fsdp_weights(str(checkpoint / "pytorch_model_fsdp_0"), merged, safe_serialization=True)
             return {
