@@ -37,6 +37,7 @@ from finetune.validate import Pictures, validate
 from vsr.errors import INTERRUPTED, VSRError
 from vsr.memory import keep_freed_memory, naming_memory
 from vsr.pipelines import load_pipeline
+from vsr.video_io.temporary import complete_or_nothing
 
 log = logging.getLogger("finetune")
 
@@ -108,7 +109,8 @@ def run(recipe: Recipe) -> int:
     accelerator.wait_for_everyone()  # all have looked before one writes
     if accelerator.is_main_process:
         recipe.output_dir.mkdir(parents=True, exist_ok=True)
-        (recipe.output_dir / "recipe.yaml").write_text(dump_recipe(recipe))
+        with complete_or_nothing(recipe.output_dir / "recipe.yaml") as folder:
+            (folder / "result").write_text(dump_recipe(recipe))
         trim_log(recipe.output_dir, step_of(start) if start else 0)
     set_seed(config.seed)  # of a LoRA's initial weights; everything else has generators of its own
     method = build_method(recipe, accelerator.device)

@@ -46,7 +46,7 @@ def read_tree(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is not YAML: {error}") from error
 
 

@@ -39,8 +39,7 @@ def check_validation(config: ValidationConfig, scale: float) -> None:
         scale: super-resolution factor of the model.
     """
     check_metrics(config.metrics)
-    truths = _truths(config)
-    sources = {stem_of(path): path for path in find_inputs(config.lq)}
+    truths, sources = _by_stem(config.gt), _by_stem(config.lq)
     missing = sorted(sources.keys() - truths.keys())
     if missing:
         raise InputError(f"validation: {config.gt} has no ground truth for {', '.join(missing)}")
@@ -49,8 +48,13 @@ def check_validation(config: ValidationConfig, scale: float) -> None:
         check_ground_truth(truths[name], output_size(info.height, info.width, scale=scale), info.frame_count)
 
 
-def _truths(config: ValidationConfig) -> dict[str, Path]:
-    return {stem_of(path): path for path in find_inputs(config.gt)}
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Clips by the name that their results will have."""
+    found = find_inputs(folder)
+    stems = {stem_of(path): path for path in found}
+    if twins := sorted({path.name for path in found} - {path.name for path in stems.values()}):
+        raise InputError(f"validation: {folder} has other files of the names of {', '.join(twins)}; rename one of each")
+    return stems
 
 
 @torch.no_grad()
@@ -70,7 +74,7 @@ def validate(pipe: DOVEPipeline, config: ValidationConfig, folder: Path) -> tupl
         pipe.transformer.train(was_training)
     if not sources:
         return {}, {}
-    truths = _truths(config)
+    truths = _by_stem(config.gt)
     pairs = [Pair(stem_of(source), _result(source, folder), truths[stem_of(source)]) for source in sources]
     report = score_pairs(pairs, config.metrics, pred=folder, gt=config.gt)
     for failure in report.failures:

@@ -182,6 +182,13 @@ def test_a_partial_cache_is_an_error_that_names_the_command(cached, caplog):
     assert "finetune.scripts.cache_latents" in caplog.text
 
 
+def test_a_damaged_sample_is_named(cached, caplog):
+    path = folder_of(cached) / "000001.safetensors"
+    path.write_bytes(path.read_bytes()[:9])
+    assert train.main([str(RECIPE), *cached]) == 3
+    assert f"{path}: is damaged" in caplog.text and "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "change", ["data.height=48", "train.seed=1", "data.degradation=dove", "train.precision=bf16", "data.scale=2"]
 )

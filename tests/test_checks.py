@@ -1,13 +1,15 @@
 """What is refused before any weights are loaded, and how a mistake that shows later is told."""
 
 import importlib.util
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from finetune import checks, train
-from finetune.recipe import load_recipe
+from finetune.recipe import ValidationConfig, load_recipe
+from finetune.validate import check_validation
 from tests.media import clip
 from tests.tiny import random_pipeline
 from vsr.errors import InputError, VSRError
@@ -131,3 +133,13 @@ def test_two_processes_by_the_script_write_one_run(flags, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "run" / "log.jsonl").read_text().count("\n") == 1
     assert "2/2" in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["lq", "gt"])
+def test_validation_clips_whose_results_would_have_one_name_are_refused(tmp_path, folder):
+    for side, size in (("lq", "16x16"), ("gt", "64x64")):
+        (tmp_path / side).mkdir()
+        clip(tmp_path / side / "one.mp4", size=size, seconds="0.2")
+    shutil.copy(tmp_path / folder / "one.mp4", tmp_path / folder / "one.mov")
+    with pytest.raises(InputError, match=f"{folder} has other files of the names of one"):
+        check_validation(ValidationConfig(lq=tmp_path / "lq", gt=tmp_path / "gt"), 4)

@@ -1,6 +1,7 @@
 """The report of a scoring run: what is in it, where it lands, and that nothing of it is lost."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,16 @@ def test_a_report_that_cannot_be_written_is_told_before_scoring(folders, monkeyp
         wrong = ["--pred", str(folders[0]), "--gt", str(folders[1]), flag, str(folders[0].parent / "file" / "x.json")]
         assert eval_metrics.main(wrong) == 2
         assert "cannot write the report" in capsys.readouterr().err
+    assert eval_metrics.main(["--pred", str(folders[0]), "--gt", str(folders[1]), "--csv", str(folders[0])]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf_8_are_written_escaped(folders, tmp_path):
+    for folder, name in zip(folders, (b"ant\xff.mkv", b"ant\xff"), strict=True):
+        (folder / f"ant{Path(os.fsdecode(name)).suffix}").rename(folder / os.fsdecode(name))
+    code, report = run(*folders, "--csv", str(tmp_path / "table.csv"))
+    assert code == 0 and len(report["videos"]) == 2
+    assert "ant\\udcff," in (tmp_path / "table.csv").read_text()
 
 
 def test_the_report_lands_beside_the_predictions_and_is_no_clip_of_the_next_run(folders):

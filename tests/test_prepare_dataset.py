@@ -71,6 +71,14 @@ def test_images_beside_videos_are_mentioned(folder, capsys):
     assert "1 images are not in the list" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("save", ["list.csv", "file/list.txt"])
+def test_a_list_that_cannot_be_written_or_used_is_told_first(folder, tmp_path, save, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("finetune.scripts.prepare_dataset.check", None)
+    assert main([f"--dir={folder}", f"--save={tmp_path}/{save}"]) == 2
+    assert save in capsys.readouterr().err
+
+
 def test_nothing_left_is_an_error_and_an_old_list_stays(folder, tmp_path, capsys):
     (tmp_path / "set.txt").write_text("old\n")
     assert main([f"--dir={folder}", "--min_frames=1000"]) == 3

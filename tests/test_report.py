@@ -34,9 +34,28 @@ def test_a_failed_look_at_a_source_does_not_forget_its_result(tmp_path):
         Report(tmp_path).failed("a.mp4", InputError("cannot be opened"))
     assert Report(tmp_path).is_done(source, target, {"model": "x"})
     assert not Report(tmp_path).is_done(source, target, {"model": "y"})
-    report.started(source, target, {"model": "y"})
-    report.failed("a.mp4", InputError("bad"))
-    assert not Report(tmp_path).is_done(source, target, {"model": "x"})
+
+
+@pytest.mark.parametrize("target", ["one.mp4", "one.mkv"])
+def test_an_overwrite_that_fails_does_not_forget_the_result_that_is_still_there(tmp_path, target):
+    source, result = tmp_path / "in.mp4", tmp_path / "one.mp4"
+    source.write_bytes(b"source")
+    result.write_bytes(b"result")
+    report = Report(tmp_path)
+    report.started(source, result, {"seed": 1})
+    report.done(source, {})
+    report.started(source, tmp_path / target, {"seed": 2})
+    assert report.is_done(source, result, {"seed": 1})  # a run that was killed here
+    report.failed(source.name, EncoderError("disk full"))
+    assert report.is_done(source, result, {"seed": 1})
+    assert not report.is_done(source, tmp_path / target, {"seed": 2})
+    report.started(source, result, {"seed": 3})
+    result.unlink()
+    result.write_bytes(b"replaced")
+    os.utime(result, ns=(1, 1))
+    assert report.is_done(source, result, {"seed": 3}) and not report.is_done(source, result, {"seed": 1})
+    report.failed(source.name, EncoderError("disk full"))
+    assert not report.is_done(source, result, {"seed": 1})
 
 
 def test_a_result_whose_run_was_killed_before_its_entry_was_complete_is_its_own(tmp_path):

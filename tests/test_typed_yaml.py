@@ -69,6 +69,7 @@ def test_a_field_written_twice_is_refused(tmp_path, text):
 
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path):
-    (tmp_path / "bad.yaml").write_text("a: [")
-    with pytest.raises(UsageError, match=r"bad.yaml: is not YAML"):
-        read_yaml(tmp_path / "bad.yaml", Inner)
+    for data in (b"a: [", b"a: \xff\xfe"):
+        (tmp_path / "bad.yaml").write_bytes(data)
+        with pytest.raises(UsageError, match=r"bad.yaml: is not YAML"):
+            read_yaml(tmp_path / "bad.yaml", Inner)

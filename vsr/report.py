@@ -41,21 +41,29 @@ class Report:
 
     def is_done(self, source: Path, target: Path, settings: Entry) -> bool:
         """The same source became ``target`` with the same settings, and the result is still there."""
-        entry = self._entries.get(source.name, {})
-        entry = entry.get("earlier", entry)
-        expected = {"settings": settings, "output": target.name}
-        if any(entry.get(name) != value for name, value in expected.items()) or not target.exists():
-            return False
-        published = entry.get("status") == "started" and entry.get("replaces") != _stamp(target)
-        if entry.get("status") != "done" and not published:
-            return False
-        known = entry.get("source_identity")
-        return isinstance(known, dict) and known == identity(source, known)
+        for entry in self._standing(source.name):
+            expected = {"settings": settings, "output": target.name}
+            if all(entry.get(name) == value for name, value in expected.items()) and target.exists():
+                known = entry.get("source_identity")
+                return isinstance(known, dict) and known == identity(source, known)
+        return False
+
+    def _standing(self, name: str) -> Iterator[Entry]:
+        """What is known of results that are there: the last run's, and the one's before that it has not replaced."""
+        entry = self._entries.get(name, {})
+        output, status = str(entry.get("output")), entry.get("status")
+        published = status == "started" and entry.get("replaces") != _stamp(self._path.parent / output)
+        if status == "done" or published:
+            yield entry
+        earlier = entry.get("earlier")
+        if isinstance(earlier, dict) and not (published and earlier.get("output") == output):
+            yield earlier
 
     def started(self, source: Path, target: Path, settings: Entry) -> None:
         """Enter a file before it is restored."""
         entry = {"status": "started", "output": target.name, "source_identity": identity(source)}
-        self._record(source.name, {**entry, "replaces": _stamp(target), "settings": settings})
+        entry |= {"replaces": _stamp(target), "settings": settings}
+        self._record(source.name, {**entry, **self._kept(source.name)})
 
     def done(self, source: Path, facts: Entry) -> None:
         """Complete the entry of a file."""
@@ -65,10 +73,13 @@ class Report:
 
     def failed(self, name: str, error: VSRError) -> None:
         """Record a source that could not be restored; an earlier result of it is not forgotten."""
-        before = self._entries.get(name, {})
-        earlier = before if before.get("status") == "done" else before.get("earlier")
-        kept = {"earlier": earlier} if earlier else {}
-        self._record(name, {"status": "failed", "error": str(error), "exit_code": error.exit_code, **kept})
+        entry = {"status": "failed", "error": str(error), "exit_code": error.exit_code}
+        self._record(name, {**entry, **self._kept(name)})
+
+    def _kept(self, name: str) -> Entry:
+        """The entry of an earlier result that still stands, to go along with a new one."""
+        finished = (entry for entry in self._standing(name) if entry.get("status") == "done")
+        return {"earlier": entry} if (entry := next(finished, None)) else {}
 
     def _record(self, name: str, entry: Entry) -> None:
         with self._lock():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -85,7 +86,11 @@ class LatentCache(torch.utils.data.Dataset):
         turn, place = divmod(n, self._count)
         if turn:
             place = int(keyed_generator(Purpose.LATENT, self._seed, kind, turn).permutation(self._count)[place])
-        latents = load_file(sample_path(self._folder, place))
+        path = sample_path(self._folder, place)
+        try:
+            latents = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: is damaged ({error}); delete it and fill the cache again") from error
         if self._crop:
             rows, columns = self._part(latents["z_gt"].shape, keyed_generator(Purpose.LATENT_CROP, self._seed, kind, n))
             latents = {name: z[..., rows, columns] for name, z in latents.items()}

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # called by its pa
 
 from finetune.data.clips import open_clip
 from finetune.data.sources import files_in
-from vsr.errors import SOME_FAILED, InputError, VSRError
+from vsr.errors import SOME_FAILED, InputError, UsageError, VSRError
+from vsr.metrics.report import check_writable
 from vsr.video_io import probe, read_frames
 from vsr.video_io.temporary import complete_or_nothing
 
@@ -121,6 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not folder.is_dir():
             raise InputError(f"{args.dir}: no such folder")
+        if save.suffix != ".txt":
+            raise UsageError(f"--save {save}: training reads lists that end in .txt")
+        check_writable(save)  # before every file is decoded
         refused = prepare(folder, save, minimum)
     except VSRError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,8 +4,9 @@ pyiqa is imported when one of them is asked for, never before, and finds its wei
 `vsr.metrics.weights` has checked them; it downloads nothing.
 """
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -110,7 +111,7 @@ def create(name: str, device: str, **options: Any) -> nn.Module:
     """A metric of pyiqa with its weights; ``options`` replace pyiqa's own."""
     import pyiqa
 
-    with _weights_of_torch_hub():
+    with _weights_of_torch_hub(), redirect_stdout(sys.stderr):  # it says what it loads; ours is for results
         return pyiqa.create_metric(name, device=torch.device(device), **options)
 
 

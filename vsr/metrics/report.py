@@ -167,6 +167,8 @@ class Report:
 
 def check_writable(path: Path) -> None:
     """UsageError, before any work, when no file can be written there."""
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, expected the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path.parent):
@@ -180,7 +182,7 @@ def _write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # of names that are not UTF-8
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
