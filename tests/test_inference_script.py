@@ -173,6 +173,16 @@ def test_a_bug_in_one_file_does_not_stop_the_batch(tmp_path, restore, monkeypatc
     assert "RuntimeError" in report_of(tmp_path)["one.mp4"]["error"]
 
 
+def test_what_the_encoder_cannot_hold_is_told_before_anything_is_restored(tmp_path, restore, caplog):
+    clip(tmp_path / "in" / "wide.mp4", size="4104x16", seconds="0.08")
+    wide = ["--dry_run", "--upscale", "4"]
+    assert restore(*wide) == 2
+    assert "wide.mp4: libx264 encodes sides of up to 16384 pixels, the result would be 16416x64" in caplog.text
+    assert restore(*wide, "--codec=libx265") == 0
+    assert restore(*wide, "--png_save") == 0
+    assert restore(*wide, "--save_format=rgb") == 0
+
+
 def test_a_dry_run_prints_the_plan_and_loads_no_weights(tmp_path, restore, model, monkeypatch, capsys, caplog):
     clip(tmp_path / "in" / "one.mp4", size="32x24", seconds="4")
     monkeypatch.setattr("vsr.pipelines.load_pipeline", lambda *a: pytest.fail("loaded"))

@@ -70,7 +70,7 @@ class Batch:
         if args.compare or args.gt_dir:
             jobs.refuse_shared_stems(self._jobs)
         layout_of = partial(make_layout, self._settings, self._grid, default_scale=self._facts.settings.scale)
-        self._layouts = jobs.lay_out(self._jobs, layout_of, self._outcome)
+        self._layouts = jobs.lay_out(self._jobs, layout_of, self._output, self._outcome)
         self._jobs = list(self._layouts)
         prompts.check_prompts(self._model, {job.prompt for job in self._jobs})
         self._truths = self._find_truths()

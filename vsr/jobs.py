@@ -12,6 +12,7 @@ from vsr.metrics import stem_of
 from vsr.report import Report
 from vsr.settings import Layout
 from vsr.video_io import OutputOptions, VideoInfo, output_path, probe
+from vsr.video_io.output import refuse_too_large
 
 log = logging.getLogger(__name__)
 
@@ -94,19 +95,23 @@ def find_jobs(
     return jobs
 
 
-def lay_out(jobs: list[Job], layout_of: Callable[..., Layout], outcome: Outcome) -> dict[Job, Layout]:
-    """How each file is cut. Those that cannot be cut as asked go to ``outcome.failed``.
+def lay_out(
+    jobs: list[Job], layout_of: Callable[..., Layout], output: OutputOptions, outcome: Outcome
+) -> dict[Job, Layout]:
+    """How each file is cut. Those that cannot be cut or written as asked go to ``outcome.failed``.
 
     Args:
         layout_of: takes ``height`` and ``width`` of the frames.
 
     Raises:
-        UsageError: no file can be cut so.
+        UsageError: no file can be cut or written so.
     """
     layouts, refused = {}, {}
     for job in jobs:
         try:
-            layouts[job] = layout_of(height=job.info.height, width=job.info.width)
+            layout = layout_of(height=job.info.height, width=job.info.width)
+            refuse_too_large(job.info, output, layout.size)
+            layouts[job] = layout
         except UsageError as error:
             refused[job.name] = error
     if refused and not layouts:

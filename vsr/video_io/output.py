@@ -13,6 +13,8 @@ Codec = Literal["libx264", "libx265"]
 
 PIXEL_FORMATS = ("yuv420p", "yuv444p", "yuv420p10le", "rgb")
 CODECS = ("libx264", "libx265")
+LARGEST_SIDE = 16384
+"""Pixels; of libx264."""
 LARGEST_CRF = 51
 
 MP4_AUDIO = frozenset(["aac", "mp3", "ac3", "eac3", "alac", "opus", "flac", "dts", "mp2"])
@@ -91,6 +93,16 @@ def output_path(folder: Path, info: VideoInfo, options: OutputOptions) -> Path:
     if info.kind == "image":
         return folder / f"{name}.png"
     return folder / (name if options.png else name + _extension(info, options))
+
+
+def refuse_too_large(info: VideoInfo, options: OutputOptions, size: tuple[int, int]) -> None:
+    """Raise UsageError when the encoder takes no frames of this size (height, width)."""
+    encodes = info.kind != "image" and not options.png and options.pixel_format != "rgb"
+    if encodes and options.codec == "libx264" and max(size) > LARGEST_SIDE:
+        raise UsageError(
+            f"libx264 encodes sides of up to {LARGEST_SIDE} pixels, the result would be {size[1]}x{size[0]}; "
+            f"use --codec libx265 or --png_save, or a smaller --upscale or --size"
+        )
 
 
 def copied_streams(info: VideoInfo, options: OutputOptions) -> CopiedStreams:

@@ -11,7 +11,7 @@ from vsr.video_io.command import encode_arguments
 from vsr.video_io.encoder import Encoder
 from vsr.video_io.images import encode_png
 from vsr.video_io.info import VideoInfo
-from vsr.video_io.output import OutputOptions, copied_streams, fits_mp4
+from vsr.video_io.output import OutputOptions, copied_streams, fits_mp4, refuse_too_large
 from vsr.video_io.temporary import complete_or_nothing, sync
 from vsr.video_io.timestamps import OutputClock
 
@@ -132,6 +132,7 @@ class VideoWriter(FrameWriter):
         self._path, self._container, self._info, self._options = path, container, info, options
         self._streams = copied_streams(info, options)
         self._check_container()
+        refuse_too_large(info, options, (height, width))
         self.notes += self._streams.notes
         self.notes += _format_notes(info, options, self._pixel_format, width=width, height=height)
         self._encoder: Encoder | None = None
