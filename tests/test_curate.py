@@ -1,6 +1,7 @@
 """From a folder of clips whose truth is known to a manifest, and from the manifest to training pairs."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from finetune.data.dataset import PairDataset
 from finetune.data.latents import cache_key
 from finetune.data.sources import load_sources
 from tests import curation
-from tests.curation import RATE, SIZE, SWEPT, by_stem, ends, rows_of
+from tests.curation import RATE, SIZE, SWEPT, by_stem, ends, pan, rows_of
 from tests.media import pixels_of, times_of
 from vsr.errors import SOME_FAILED, InputError, ModelError, UsageError
 from vsr.video_io import probe
@@ -136,6 +137,25 @@ def test_materialized_crops_hold_the_frames_of_the_scene(known):
     assert len(list((known / "out" / "clips").glob("*.mp4"))) == sum(
         r["status"] == "kept" for r in rows_of(known / "out")
     )
+
+
+def test_materialized_crops_follow_their_source_and_the_manifest(known, tmp_path):
+    (tmp_path / "in").mkdir()
+    curation.encode(tmp_path / "in" / "a.mp4", pan(1, 40))
+    flags = ["quality.metrics=[]", "quality.at_least={}", "motion.use=false"]
+    command = (tmp_path / "in", tmp_path / "out", known / "config.yaml", "--materialize", *flags)
+    assert curation.run(*command) == 0
+    (clip,) = (tmp_path / "out" / "clips").glob("*.mp4")
+    written, first = clip.stat().st_ino, pixels_of(clip)
+    (clip.parent / "0123456789abcdef.mp4").write_text("a clip that is not kept any more")
+    (clip.parent / "mine.mp4").write_text("another's")
+    assert curation.run(*command) == 0
+    assert sorted(path.name for path in clip.parent.iterdir()) == sorted([clip.name, "mine.mp4"])
+    assert clip.stat().st_ino == written
+    curation.encode(tmp_path / "in" / "a.mp4", pan(2, 40))
+    os.utime(tmp_path / "in" / "a.mp4", (1, 1))
+    assert curation.run(*command) == 0
+    assert np.abs(pixels_of(clip).astype(int) - first).mean() > 5
 
 
 # --------------------------------------------------------------------------------------------------- training

@@ -78,6 +78,23 @@ def test_a_folder_of_frames_has_an_identity_too(tmp_path):
     assert identity(tmp_path)["sha256"] != first["sha256"]
 
 
+def test_frames_that_have_changed_places_are_another_clip(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(name.encode())
+        os.utime(tmp_path / name, ns=(1, len(list(tmp_path.iterdir()))))
+    first = identity(tmp_path)
+    assert identity(tmp_path, first) is first
+    (tmp_path / "a.png").rename(tmp_path / "c.png")
+    (tmp_path / "b.png").rename(tmp_path / "a.png")
+    (tmp_path / "c.png").rename(tmp_path / "b.png")
+    assert identity(tmp_path, first)["sha256"] != first["sha256"]
+    older = {name: value for name, value in first.items() if name != "listing"}  # of a report before there was one
+    (tmp_path / "a.png").rename(tmp_path / "c.png")
+    (tmp_path / "b.png").rename(tmp_path / "a.png")
+    (tmp_path / "c.png").rename(tmp_path / "b.png")
+    assert identity(tmp_path, older) is older
+
+
 @pytest.mark.parametrize("damage", ["", "[", "{}", '{"files": []}', '{"files": {"one.mp4": 3}}', "[" * 100_000])
 def test_a_damaged_report_means_that_nothing_is_done(tmp_path, damage):
     (tmp_path / "report.json").write_text(damage)

@@ -154,8 +154,12 @@ def identity(source: Path, known: Entry | None = None) -> Entry:
 
 def size_and_time(source: Path) -> Entry:
     """What changes, in practice, with the content of a file or of the files of a folder; nothing is read."""
-    stats = [path.stat() for path in _files_of(source)]
-    return {"bytes": sum(stat.st_size for stat in stats), "modified_ns": max(stat.st_mtime_ns for stat in stats)}
+    stats = {path.name: path.stat() for path in _files_of(source)}
+    found = {"bytes": sum(s.st_size for s in stats.values()), "modified_ns": max(s.st_mtime_ns for s in stats.values())}
+    if source.is_dir():  # whose frames may change places
+        listed = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
+        found["listing"] = hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
+    return found
 
 
 def _files_of(source: Path) -> list[Path]:

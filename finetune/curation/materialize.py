@@ -1,5 +1,7 @@
 """Kept clips as files: cut, cropped and encoded once more, for those who cannot train from the manifest."""
 
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, groupby
@@ -14,12 +16,19 @@ from vsr.video_io import OutputOptions, VideoInfo, open_writer, probe
 FOLDER = "clips"
 CRF = 8
 """Close to lossless; the set is a ground truth."""
+CLIP_ID = r"[0-9a-f]{16}"
+"""Name of a clip, see `finetune.curation.rows.with_clip_id`."""
+COARSEST_CLOCK = 2_000_000_000
+"""Nanoseconds; some file systems store times no finer than that."""
 
 
 def write_crops(rows: list[Row], bench: Bench) -> list[Row]:
-    """Write OUTPUT/clips/CLIP_ID.mp4 for each clip of one file, at a constant rate; those that are there stay."""
+    """Write OUTPUT/clips/CLIP_ID.mp4 for each clip of one file, at a constant rate; those that are there stay.
+
+    Each gets the time of its source: one whose source has been replaced since is written anew.
+    """
     targets = {row["scene_idx"]: bench.output / FOLDER / f"{row['clip_id']}.mp4" for row in rows}
-    missing = [row for row in rows if not targets[row["scene_idx"]].exists()]
+    missing = [row for row in rows if not _is_current(targets[row["scene_idx"]], row)]
     if not missing:
         return rows
     path = bench.root / rows[0]["path"]
@@ -36,6 +45,20 @@ def _write_crop(target: Path, info: VideoInfo, frames: Iterator[tuple[Row, np.nd
     with open_writer(target, info, width=width, height=height, options=options) as writer:
         for number, (_, pixels) in enumerate(chain([(row, first)], frames)):
             writer.write(pixels[y : y + height, x : x + width], number)
+    os.utime(target, ns=(row["source_mtime_ns"],) * 2)
+
+
+def _is_current(target: Path, row: Row) -> bool:
+    return target.exists() and abs(target.stat().st_mtime_ns - row["source_mtime_ns"]) <= COARSEST_CLOCK
+
+
+def remove_others(folder: Path, kept: list[Row]) -> int:
+    """Delete the clips of earlier runs that are not kept any more; returns how many."""
+    names = {row["clip_id"] for row in kept}
+    others = [path for path in folder.glob("*.mp4") if re.fullmatch(CLIP_ID, path.stem) and path.stem not in names]
+    for path in others:
+        path.unlink()
+    return len(others)
 
 
 def _chroma_of(info: VideoInfo) -> str:

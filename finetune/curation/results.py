@@ -11,6 +11,7 @@ from tqdm import tqdm
 from finetune.curation.engines import Engine
 from finetune.curation.funnel import count_stages
 from finetune.curation.manifest import Shard, kept_rows, write_kept, write_manifest
+from finetune.curation.materialize import FOLDER, remove_others
 from finetune.curation.report import funnel_table, write_report
 from finetune.curation.rows import ERROR, KEPT, Row, by_source
 from finetune.curation.stage import Setup
@@ -40,7 +41,10 @@ def finish(
     write_report(output / "report.md", manifest, counts, thresholds, versions, shown)
     failed = sum(count.errors for count in counts)
     if materialize:
-        failed += sum(row["status"] == ERROR for row in _each(engine, "materialize", list(kept_rows(manifest))))
+        kept = list(kept_rows(manifest))
+        if others := remove_others(output / FOLDER, kept):
+            log.info("%d clips of earlier runs in %s are not kept any more and were deleted", others, output / FOLDER)
+        failed += sum(row["status"] == ERROR for row in _each(engine, "materialize", kept))
     log.info("%s", funnel_table(counts))
     log.info("%d clips kept, %d failed; see %s", counts[-1].kept, failed, output / "report.md")
     return SOME_FAILED if failed else 0
