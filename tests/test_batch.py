@@ -405,3 +405,13 @@ def test_an_outcome_says_7_only_when_some_of_several_failed():
     assert outcome.exit_code == 3
     outcome.done.append("b")
     assert outcome.exit_code == 7
+
+
+def test_results_may_lie_among_the_images_and_the_same_command_goes_on(tmp_path, restore):
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / "in" / f"{i:04d}.png"), np.full((24, 32, 3), 90 * i, np.uint8))
+    flags = ["--image_folder=images", f"--output_path={tmp_path / 'in' / 'out'}", "--compare"]
+    assert restore(*flags) == 0
+    (tmp_path / "in" / "out" / "0001.png").unlink()
+    assert restore(*flags) == 0
+    assert names_in(tmp_path / "in" / "out") == ["0000.png", "0001.png", "compare", "report.json"]

@@ -64,7 +64,7 @@ def images_in(folder: Path) -> list[Path]:
 def _inputs_in(folder: Path, image_folder: ImageFolder) -> list[Path]:
     videos = [entry for entry in _visible(folder) if _is_media(entry, VIDEO_EXTENSIONS)]
     images = images_in(folder)
-    clips = [entry for entry in _visible(folder) if _is_clip(entry, folder) and not _is_comparison(entry)]
+    clips = [entry for entry in _visible(folder) if _is_clip(entry, folder) and not _is_of_results(entry)]
     only_images = bool(images) and not videos and not clips
     if only_images and (image_folder == "clip" or (image_folder == "auto" and _consecutive(images))):
         return [folder]
@@ -115,9 +115,9 @@ def _is_clip(path: Path, parent: Path) -> bool:
     return not holds_videos and any(_is_media(entry, IMAGE_EXTENSIONS) for entry in entries)
 
 
-def _is_comparison(folder: Path) -> bool:
-    """The pictures that ``--compare`` writes beside restored images: neither inputs nor results."""
-    return folder.name == COMPARISONS and (folder.parent / REPORT).is_file()
+def _is_of_results(folder: Path) -> bool:
+    """Restored images of an earlier run, or the pictures that ``--compare`` writes beside them."""
+    return _is((folder / REPORT).is_file) or (folder.name == COMPARISONS and (folder.parent / REPORT).is_file())
 
 
 def _consecutive(images: list[Path]) -> bool:
