@@ -39,6 +39,8 @@ def check_validation(config: ValidationConfig, scale: float) -> None:
         scale: super-resolution factor of the model.
     """
     check_metrics(config.metrics)
+    for folder in (config.gt, config.lq):
+        _refuse_twins(folder)
     truths, sources = _by_stem(config.gt), _by_stem(config.lq)
     missing = sorted(sources.keys() - truths.keys())
     if missing:
@@ -48,13 +50,15 @@ def check_validation(config: ValidationConfig, scale: float) -> None:
         check_ground_truth(truths[name], output_size(info.height, info.width, scale=scale), info.frame_count)
 
 
+def _refuse_twins(folder: Path) -> None:
+    twins = sorted({path.name for path in find_inputs(folder)} - {path.name for path in _by_stem(folder).values()})
+    if twins:
+        raise InputError(f"validation: {folder} has other files of the names of {', '.join(twins)}; rename one of each")
+
+
 def _by_stem(folder: Path) -> dict[str, Path]:
     """Clips by the name that their results will have."""
-    found = find_inputs(folder)
-    stems = {stem_of(path): path for path in found}
-    if twins := sorted({path.name for path in found} - {path.name for path in stems.values()}):
-        raise InputError(f"validation: {folder} has other files of the names of {', '.join(twins)}; rename one of each")
-    return stems
+    return {stem_of(path): path for path in find_inputs(folder)}
 
 
 @torch.no_grad()

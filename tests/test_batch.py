@@ -411,7 +411,8 @@ def test_results_may_lie_among_the_images_and_the_same_command_goes_on(tmp_path,
     for i in range(2):
         cv2.imwrite(str(tmp_path / "in" / f"{i:04d}.png"), np.full((24, 32, 3), 90 * i, np.uint8))
     flags = ["--image_folder=images", f"--output_path={tmp_path / 'in' / 'out'}", "--compare"]
-    assert restore(*flags) == 0
-    (tmp_path / "in" / "out" / "0001.png").unlink()
-    assert restore(*flags) == 0
+    for source in (tmp_path / "in", f"{tmp_path / 'in'}/*"):
+        assert restore(*flags, source=source) == 0
+        (tmp_path / "in" / "out" / "0001.png").unlink()
+        assert restore(*flags, source=source) == 0
     assert names_in(tmp_path / "in" / "out") == ["0000.png", "0001.png", "compare", "report.json"]

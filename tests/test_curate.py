@@ -139,7 +139,7 @@ def test_materialized_crops_hold_the_frames_of_the_scene(known):
     )
 
 
-def test_materialized_crops_follow_their_source_and_the_manifest(known, tmp_path):
+def test_materialized_crops_follow_their_source_and_those_that_are_not_kept_are_named(known, tmp_path, caplog):
     (tmp_path / "in").mkdir()
     curation.encode(tmp_path / "in" / "a.mp4", pan(1, 40))
     flags = ["quality.metrics=[]", "quality.at_least={}", "motion.use=false"]
@@ -147,10 +147,11 @@ def test_materialized_crops_follow_their_source_and_the_manifest(known, tmp_path
     assert curation.run(*command) == 0
     (clip,) = (tmp_path / "out" / "clips").glob("*.mp4")
     written, first = clip.stat().st_ino, pixels_of(clip)
-    (clip.parent / "0123456789abcdef.mp4").write_text("a clip that is not kept any more")
+    (clip.parent / "0123456789abcdef.mp4").write_text("a clip of earlier thresholds")
     (clip.parent / "mine.mp4").write_text("another's")
     assert curation.run(*command) == 0
-    assert sorted(path.name for path in clip.parent.iterdir()) == sorted([clip.name, "mine.mp4"])
+    assert "holds 1 clips that are not kept any more: 0123456789abcdef.mp4" in caplog.text
+    assert len(list(clip.parent.iterdir())) == 3
     assert clip.stat().st_ino == written
     curation.encode(tmp_path / "in" / "a.mp4", pan(2, 40))
     os.utime(tmp_path / "in" / "a.mp4", (1, 1))

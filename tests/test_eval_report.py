@@ -59,7 +59,7 @@ def test_a_report_that_cannot_be_written_is_told_before_scoring(folders, monkeyp
     for flag in ("--out", "--csv"):
         wrong = ["--pred", str(folders[0]), "--gt", str(folders[1]), flag, str(folders[0].parent / "file" / "x.json")]
         assert eval_metrics.main(wrong) == 2
-        assert "cannot write the report" in capsys.readouterr().err
+        assert "cannot be written" in capsys.readouterr().err
     assert eval_metrics.main(["--pred", str(folders[0]), "--gt", str(folders[1]), "--csv", str(folders[0])]) == 2
     assert "is a folder" in capsys.readouterr().err
 

@@ -70,6 +70,19 @@ def test_a_result_whose_run_was_killed_before_its_entry_was_complete_is_its_own(
     assert Report(tmp_path).is_done(source, target, {})
 
 
+def test_a_result_that_a_killed_run_has_published_outlives_another_start(tmp_path):
+    source, target = tmp_path / "a.mp4", tmp_path / "out.mp4"
+    source.write_bytes(b"one")
+    report = Report(tmp_path)
+    report.started(source, target, {"seed": 1})
+    target.write_bytes(b"result")
+    report.started(source, target, {"seed": 2})
+    assert report.is_done(source, target, {"seed": 1})
+    report.failed("a.mp4", InputError("bad"))
+    assert Report(tmp_path).is_done(source, target, {"seed": 1})
+    assert not Report(tmp_path).is_done(source, target, {"seed": 2})
+
+
 def test_a_folder_of_frames_has_an_identity_too(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(name.encode())

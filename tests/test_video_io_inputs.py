@@ -90,13 +90,16 @@ def test_a_link_to_where_one_may_not_look_is_an_input_that_fails_by_itself(tmp_p
     (tmp_path / "b.mp4").symlink_to("/closed/b.mp4")
     stat = Path.stat
 
+    touch(tmp_path, "closed/c.png")  # one may list this folder, no more
+
     def refusing(path, **options):  # as for a user who is not root
-        if path.name == "b.mp4" and options.get("follow_symlinks", True):
+        if path.name == "c.png" or (path.name == "b.mp4" and options.get("follow_symlinks", True)):
             raise PermissionError(13, "Permission denied")
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", refusing)
-    assert names_of(find_inputs(tmp_path), tmp_path) == ["a.mp4", "b.mp4"]
+    monkeypatch.setattr(Path, "lstat", lambda path: refusing(path, follow_symlinks=False))
+    assert names_of(find_inputs(tmp_path), tmp_path) == ["a.mp4", "b.mp4", "closed"]
 
 
 def test_a_tiff_whose_list_of_pictures_is_broken_is_read_as_far_as_opencv_reads_it(tmp_path):

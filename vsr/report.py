@@ -78,8 +78,9 @@ class Report:
 
     def _kept(self, name: str) -> Entry:
         """The entry of an earlier result that still stands, to go along with a new one."""
-        finished = (entry for entry in self._standing(name) if entry.get("status") == "done")
-        return {"earlier": entry} if (entry := next(finished, None)) else {}
+        for entry in self._standing(name):
+            return {"earlier": {fact: value for fact, value in entry.items() if fact != "earlier"}}
+        return {}
 
     def _record(self, name: str, entry: Entry) -> None:
         with self._lock():

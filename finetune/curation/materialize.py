@@ -52,13 +52,10 @@ def _is_current(target: Path, row: Row) -> bool:
     return target.exists() and abs(target.stat().st_mtime_ns - row["source_mtime_ns"]) <= COARSEST_CLOCK
 
 
-def remove_others(folder: Path, kept: list[Row]) -> int:
-    """Delete the clips of earlier runs that are not kept any more; returns how many."""
+def clips_not_kept(folder: Path, kept: list[Row]) -> list[Path]:
+    """Clips of earlier runs that the manifest does not keep any more. They stay: their sources may be gone."""
     names = {row["clip_id"] for row in kept}
-    others = [path for path in folder.glob("*.mp4") if re.fullmatch(CLIP_ID, path.stem) and path.stem not in names]
-    for path in others:
-        path.unlink()
-    return len(others)
+    return sorted(p for p in folder.glob("*.mp4") if re.fullmatch(CLIP_ID, p.stem) and p.stem not in names)
 
 
 def _chroma_of(info: VideoInfo) -> str:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from finetune.curation.engines import Engine
 from finetune.curation.funnel import count_stages
 from finetune.curation.manifest import Shard, kept_rows, write_kept, write_manifest
-from finetune.curation.materialize import FOLDER, remove_others
+from finetune.curation.materialize import FOLDER, clips_not_kept
 from finetune.curation.report import funnel_table, write_report
 from finetune.curation.rows import ERROR, KEPT, Row, by_source
 from finetune.curation.stage import Setup
@@ -42,8 +42,9 @@ def finish(
     failed = sum(count.errors for count in counts)
     if materialize:
         kept = list(kept_rows(manifest))
-        if others := remove_others(output / FOLDER, kept):
-            log.info("%d clips of earlier runs in %s are not kept any more and were deleted", others, output / FOLDER)
+        if others := clips_not_kept(output / FOLDER, kept):
+            names = ", ".join(path.name for path in others[:5]) + (", ..." if len(others) > 5 else "")
+            log.warning("%s holds %d clips that are not kept any more: %s", output / FOLDER, len(others), names)
         failed += sum(row["status"] == ERROR for row in _each(engine, "materialize", kept))
     log.info("%s", funnel_table(counts))
     log.info("%d clips kept, %d failed; see %s", counts[-1].kept, failed, output / "report.md")

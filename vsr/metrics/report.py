@@ -174,7 +174,7 @@ def check_writable(path: Path) -> None:
         with TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise UsageError(f"{path}: cannot write the report: {error.strerror or error}") from error
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -187,7 +187,7 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        raise UsageError(f"{path}: cannot write the report: {error.strerror or error}") from error
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def versions() -> dict[str, str]:

@@ -76,7 +76,8 @@ def _inputs_matching(pattern: str) -> list[Path]:
     found: dict[Path, Path] = {}
     for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 (Path.glob refuses absolute patterns)
         path = Path(name)
-        if _is_media(path, VIDEO_EXTENSIONS | IMAGE_EXTENSIONS) or _is_clip(path, path.parent):
+        is_clip = _is_clip(path, path.parent) and not _is_of_results(path)
+        if is_clip or _is_media(path, VIDEO_EXTENSIONS | IMAGE_EXTENSIONS):
             found.setdefault(Path(os.path.realpath(path)), path)
     return sorted(found.values(), key=_natural_key)
 
@@ -92,15 +93,15 @@ def _is_media(path: Path, extensions: Iterable[str]) -> bool:
     """Links count that lead nowhere or where one may not go: they fail later, by name, not in silence."""
     if path.suffix.lower() not in extensions:
         return False
-    return _is(path.is_file) or (path.is_symlink() and not _is(path.exists))
+    return _is(path.is_file) or (_is(path.is_symlink, unknown=True) and not _is(path.exists))
 
 
-def _is(question: Callable[[], bool]) -> bool:
-    """The answer; no where one may not look."""
+def _is(question: Callable[[], bool], *, unknown: bool = False) -> bool:
+    """The answer; ``unknown`` where one may not look."""
     try:
         return question()
     except OSError:
-        return False
+        return unknown
 
 
 def _is_clip(path: Path, parent: Path) -> bool:
