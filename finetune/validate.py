@@ -15,6 +15,7 @@ from vsr.compare import check_ground_truth, compare
 from vsr.errors import InputError, VSRError
 from vsr.fitting import Fitting
 from vsr.frames import output_size
+from vsr.jobs import twins
 from vsr.metrics import Pair, check_metrics, score_pairs, stem_of
 from vsr.pipelines.dove import DOVEPipeline
 from vsr.restore_file import restore_video
@@ -40,7 +41,8 @@ def check_validation(config: ValidationConfig, scale: float) -> None:
     """
     check_metrics(config.metrics)
     for folder in (config.gt, config.lq):
-        _refuse_twins(folder)
+        for first, second in twins(find_inputs(folder), stem_of):
+            raise InputError(f"validation: {first} and {second} have one name, by which results go; rename one")
     truths, sources = _by_stem(config.gt), _by_stem(config.lq)
     missing = sorted(sources.keys() - truths.keys())
     if missing:
@@ -48,12 +50,6 @@ def check_validation(config: ValidationConfig, scale: float) -> None:
     for name, source in sources.items():
         info = probe(source)
         check_ground_truth(truths[name], output_size(info.height, info.width, scale=scale), info.frame_count)
-
-
-def _refuse_twins(folder: Path) -> None:
-    twins = sorted({path.name for path in find_inputs(folder)} - {path.name for path in _by_stem(folder).values()})
-    if twins:
-        raise InputError(f"validation: {folder} has other files of the names of {', '.join(twins)}; rename one of each")
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Options and fixtures shared by all tests."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -38,3 +39,30 @@ def pytest_runtest_makereport(item):
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    from tests.tiny import random_pipeline
+
+    folder = tmp_path_factory.mktemp("models") / "random"
+    random_pipeline(levels=3).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
+@pytest.fixture
+def restore(tmp_path, model):
+    """Run the script on ``tmp_path/in`` into ``tmp_path/out``."""
+    import inference_script
+
+    def run(*flags, source=tmp_path / "in", output=tmp_path / "out"):
+        base = [f"--input_dir={source}", f"--model_path={model}", f"--output_path={output}", "--upscale=2"]
+        return inference_script.main([*base, *flags])
+
+    (tmp_path / "in").mkdir()
+    return run

@@ -131,7 +131,7 @@ def refuse_replacing_a_source(target: Path, sources: list[Path]) -> None:
 
 def refuse_shared_stems(jobs: list[Job]) -> None:
     """Raise UsageError when two files share the stem by which comparisons are named and ground truth is found."""
-    for first, second in _twins(jobs, lambda job: job.stem):
+    for first, second in twins(jobs, lambda job: job.stem):
         raise UsageError(
             f"{first.name} and {second.name} have one stem, by which ground truth and comparisons go; rename one"
         )
@@ -139,21 +139,22 @@ def refuse_shared_stems(jobs: list[Job]) -> None:
 
 def _refuse_equal_names(sources: list[Path]) -> None:
     """Before any is opened: the report and the exit code know files by name."""
-    for first, second in _twins(sources, lambda source: source.name):
+    for first, second in twins(sources, lambda source: source.name):
         raise UsageError(
             f"{first} and {second} have one name; rename one of them or restore them into different folders"
         )
 
 
 def _refuse_shared_names(jobs: list[Job]) -> None:
-    for first, second in _twins(jobs, lambda job: str(job.target)):
+    for first, second in twins(jobs, lambda job: str(job.target)):
         raise UsageError(
             f"{first.name} and {second.name} would both become {second.target.name}; rename one of them or "
             f"restore them into different folders"
         )
 
 
-def _twins(items: list[T], key: Callable[[T], str]) -> Iterator[tuple[T, T]]:
+def twins(items: list[T], key: Callable[[T], str]) -> Iterator[tuple[T, T]]:
+    """Pairs of items with one key, the first of them and another."""
     owner: dict[str, T] = {}
     for item in items:
         first = owner.setdefault(key(item).casefold(), item)  # some file systems do not tell A from a
